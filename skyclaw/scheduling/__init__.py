@@ -1,0 +1,1 @@
+"""Jobs, hosts and leases: who may run what, when, and what follows from it. Pure."""
