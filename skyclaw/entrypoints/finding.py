@@ -1,0 +1,64 @@
+"""Finds the job or the host that a typed word means: its id, the beginning of its id, or a host's name."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from skyclaw.errors import ServerRefused, UsageWrong
+from skyclaw.ids import JOB_ID
+from skyclaw.outside.paths import job_path
+
+if TYPE_CHECKING:
+    from skyclaw.outside.coordinators import Coordinators
+
+PAGE = 1_000  # jobs in one answer
+PAGES = 10  # answers that are searched for the beginning of an id
+SHOWN = 5  # candidates that are named
+OWN_PART = len("job_00000000-")  # of a job's id: what follows the tag of its log
+LEAST = 4  # characters of it that are enough
+
+
+def find_job(coordinators: "Coordinators", typed: str) -> dict[str, Any]:
+    """The job with that id, or the only one of the latest 10,000 that is meant by its beginning. Raises ServerRefused (404), UsageWrong."""
+    try:
+        job: dict[str, Any] = coordinators.get(job_path(typed))["job"]
+    except ServerRefused as refusal:
+        if refusal.status != 404 or JOB_ID.fullmatch(typed):
+            raise
+        found = [job_id for job_id in _latest_ids(coordinators) if _is_meant(job_id, typed)]
+        if not found:
+            raise
+        if len(found) > 1:
+            raise _not_unique(typed, [job_id[OWN_PART:] for job_id in found]) from None
+        job = coordinators.get(job_path(found[0]))["job"]
+    return job
+
+
+def _is_meant(job_id: str, typed: str) -> bool:
+    """Whether the id begins so, with or without `job_`; or the part after its log's tag, which ids of one coordinator have in common."""
+    return job_id.startswith((typed, f"job_{typed}")) or (len(typed) >= LEAST and job_id.startswith(typed, OWN_PART))
+
+
+def _latest_ids(coordinators: "Coordinators") -> Iterator[str]:
+    after: str | None = None
+    for _ in range(PAGES):
+        page = coordinators.get("/v1/jobs", {"limit": PAGE, "after": after})
+        yield from (str(job["id"]) for job in page["jobs"])
+        after = page.get("next")
+        if after is None:
+            return
+
+
+def find_host(coordinators: "Coordinators", typed: str) -> str:
+    """The id of the host with that id or name, or of the only one whose id or name begins so; what was typed when there is none."""
+    typed = typed.rstrip("\N{HORIZONTAL ELLIPSIS}")  # as a narrow table ends it
+    hosts = coordinators.get("/v1/hosts")["hosts"]
+    exact = [str(host["id"]) for host in hosts if typed in (host["id"], host["name"])]
+    found = exact or [str(host["id"]) for host in hosts if str(host["id"]).startswith(typed) or str(host["name"]).startswith(typed)]
+    if len(found) > 1:
+        raise _not_unique(typed, found)
+    return found[0] if found else typed
+
+
+def _not_unique(typed: str, found: list[str]) -> UsageWrong:
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return UsageWrong(f"{typed} is not unique; type more of one of these: {', '.join(found[:SHOWN])}{more}")

@@ -1,0 +1,77 @@
+"""From a host's settings, and from what is installed on its machine, to what its parts are made with."""
+
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from actors.host_config import HostConfig
+from skyclaw.entrypoints.settings import HostSettings
+from skyclaw.hosting.payloads import Means
+from skyclaw.outside.processes import Limits
+from skyclaw.trust.command_policy import CommandPolicy, CommandRefused, look_up
+
+logger = logging.getLogger(__name__)
+
+
+def means(settings: HostSettings) -> Means:
+    """What jobs may run; says in the log what is missing, and what makes the list of commands no boundary. Raises SettingsWrong."""
+    policy = look_up(settings.allowed_commands, shutil.which, os.path.realpath, map(str, settings.work_roots))
+    if policy.missing:
+        logger.warning("commands_missing commands=%s", ",".join(policy.missing))
+    if policy.interpreters:
+        logger.info(
+            "commands_no_boundary commands=%s isolation=%s what these run is not limited by the list of allowed commands",
+            ",".join(policy.interpreters),
+            level(settings),
+        )
+    if os.getuid() == 0 and settings.job_user is None:
+        logger.warning("jobs_run_as_root they can read what every process here knows; set SKYCLAW_JOB_USER to a user of their own")
+    return Means(policy, settings.openclaw_command, settings.automaton_command, settings.timeout_ms, settings.max_timeout_ms)
+
+
+def config(settings: HostSettings, policy: CommandPolicy) -> HostConfig:
+    """What the host tells of itself."""
+    return HostConfig(
+        name=settings.name,
+        capabilities=tuple(_capabilities(settings, policy)),
+        labels={"isolation": level(settings)},
+        max_parallel=settings.max_parallel,
+        poll_ms=settings.poll_ms,
+        heartbeat_ms=settings.heartbeat_ms,
+        grace_ms=settings.grace_ms,
+        max_output_bytes=settings.max_output_bytes,
+    )
+
+
+def level(settings: HostSettings) -> str:
+    """The isolation level: `auto` means `process` among those who know each other."""
+    return "process" if settings.isolation == "auto" else settings.isolation
+
+
+def limits(settings: HostSettings) -> Limits:
+    """What each job may use."""
+    return Limits(parallel=settings.max_parallel)
+
+
+def work_parent(settings: HostSettings, slot: Path) -> Path:
+    """Where jobs' directories are made: in the host's own slot, or, for another user's jobs, where that user can get to."""
+    if settings.job_user is None:
+        return slot / "work"
+    return Path(tempfile.gettempdir()) / f"skyclaw-{hashlib.sha256(bytes(slot.absolute())).hexdigest()[:16]}"
+
+
+def _capabilities(settings: HostSettings, policy: CommandPolicy) -> Iterator[str]:
+    """The configured ones, without those whose command this host cannot run."""
+    commands = {"openclaw": settings.openclaw_command, "automaton": settings.automaton_command}
+    for name in settings.capabilities:
+        try:
+            if name in commands:
+                policy.path_of(commands[name])
+        except CommandRefused as refusal:
+            logger.warning("capability_missing capability=%s cause=%s", name, refusal)
+        else:
+            yield name

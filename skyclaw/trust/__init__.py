@@ -1,0 +1,1 @@
+"""Who and what is trusted with what: commands, tokens, keys. Pure."""
