@@ -1,0 +1,69 @@
+"""A job's payload: the fields we know are checked, the others are the host's business and stay as they are."""
+
+import re
+from typing import Any
+
+from api.fields import Strict, problem, shown, wrong
+
+KIND = re.compile(r"[a-z][a-z0-9._-]{0,63}")
+MAX_ARGS, MAX_ENV, DAY_MS = 1024, 1024, 86_400_000
+ENV_NAME = re.compile(r"(?!LD_|DYLD_|SKYCLAW_)[A-Za-z_][A-Za-z0-9_]{0,127}")
+TEXTS = {"shell": ("cwd",), "openclaw-run": ("openclawDir", "cwd"), "automaton-run": ("automatonDir", "cwd")}
+
+
+class Payload(Strict):
+    """The whole payload, as it was sent."""
+
+    def read(self, value: Any) -> dict[str, Any]:
+        return payload(value)
+
+
+def payload(value: Any) -> dict[str, Any]:
+    """The payload itself; raises ValidationError. Of a kind that is not known here only the kind and the time limit are checked."""
+    if not isinstance(value, dict):
+        raise wrong("an object", value)
+    kind = value.get("kind")
+    if kind in (None, ""):
+        raise problem("is required", "kind")
+    if not isinstance(kind, str) or not KIND.fullmatch(kind):
+        raise wrong("a name of at most 64 lower-case letters, digits and . _ -", kind, "kind")
+    limit = value.get("timeoutMs")
+    if "timeoutMs" in value and (type(limit) is not int or not 1 <= limit <= DAY_MS):
+        raise wrong(f"a whole number from 1 to {DAY_MS}", limit, "timeoutMs")
+    if kind in TEXTS:
+        _check_run(kind, value)
+    return value
+
+
+def _check_run(kind: str, value: dict[str, Any]) -> None:
+    if kind == "shell":
+        command = value.get("command")
+        if command in (None, ""):
+            raise problem("is required", "command")
+        if not isinstance(command, str):
+            raise wrong("a text", command, "command")
+    for name in TEXTS[kind]:
+        if name in value and not isinstance(value[name], str):
+            raise wrong("a text", value[name], name)
+    if "args" in value:
+        _check_args(value["args"])
+    if "env" in value:
+        _check_env(value["env"])
+
+
+def _check_args(args: Any) -> None:
+    if not isinstance(args, list) or len(args) > MAX_ARGS:
+        raise problem(f"must be a list of at most {MAX_ARGS} texts", "args")
+    for position, arg in enumerate(args):
+        if not isinstance(arg, str):
+            raise wrong("a text", arg, f"args.{position}")
+
+
+def _check_env(env: Any) -> None:
+    if not isinstance(env, dict) or len(env) > MAX_ENV:
+        raise problem(f"must be an object of at most {MAX_ENV} texts", "env")
+    for name, text in env.items():
+        if not ENV_NAME.fullmatch(name):
+            raise problem(f"must have names that a job may set, unlike {shown(name)}", "env")
+        if not isinstance(text, str):
+            raise wrong("a text", text, f"env.{name}")
