@@ -44,6 +44,7 @@ class HostAgent(Actor):
         self._work, self._heartbeats, self._rhythm, self._slots, self._outbox = work, heartbeats, rhythm, slots, outbox
         self._clock, self._grace_ms, self._on_idle = clock, grace_ms, on_idle
         self._leaving = Leaving()
+        self._answered: str | None = None  # the id of the last claim
 
     def handle(self, message: object) -> None:
         """Deal with one message."""
@@ -71,12 +72,13 @@ class HostAgent(Actor):
         take = self._work.decline if self._leaving else self._work.take
         for job in claimed.jobs:
             take(job, certain_since(claimed.sent, claimed.received))
-        if claimed.received - claimed.sent > LATE_MS:
+        self._answered = claimed.claim_id
+        if claimed.jobs and claimed.received - claimed.sent > LATE_MS:
             self._heartbeat()
 
     def _heartbeat(self) -> None:
         self._rhythm.sent(self._clock())
-        self._heartbeats.order(self._work.listed(), heartbeat_timeout_s(self._work.shortest_lease_ms))
+        self._heartbeats.order(self._work.listed(), self._answered, heartbeat_timeout_s(self._work.shortest_lease_ms))
 
     def _leave(self, grace_ms: int) -> None:
         if not self._leaving:

@@ -5,7 +5,7 @@ from typing import Any
 from actors.host_boxes import Slots
 from actors.host_loops import Loop, Tell, is_unknown_host
 from actors.host_messages import Claimed, HostUnknown
-from skyclaw.ids import new_claim_id
+from skyclaw.ids import new_claim_ids
 from skyclaw.outside.clock import Clock
 from skyclaw.outside.coordinators import Coordinators
 from skyclaw.outside.paths import host_path
@@ -22,6 +22,7 @@ class ClaimLoop(Loop):
         super().__init__("host-claims")
         self._coordinators, self._path = coordinators, host_path(host_id, "claim")
         self._slots, self._poll_s, self._tell, self._clock = slots, poll_ms / 1000, tell, clock
+        self._ids = new_claim_ids()
         self._claim: dict[str, Any] | None = None
         self._pause_s = 0.0  # for which the coordinator has asked
         slots.nudge = self.nudge
@@ -48,16 +49,16 @@ class ClaimLoop(Loop):
         """Claim, and hand on what it brings; returns the seconds to wait before the next claim."""
         if room <= 0:  # the host has begun to leave meanwhile
             return 0.0
-        self._claim = self._claim or {"waitMs": WAIT_MS, "max": room, "claimId": new_claim_id()}
+        self._claim = self._claim or {"waitMs": WAIT_MS, "max": room, "claimId": next(self._ids)}
         sent = self._clock()
         answer = self._coordinators.post(self._path, self._claim, timeout_s=WAIT_MS / 1000 + ANSWER_S)
         received = self._clock()
-        self._claim = None
+        claim_id, self._claim = self._claim["claimId"], None
         found = answer.get("jobs") or [answer.get("job")]
         jobs = tuple(job for job in found if isinstance(job, dict))
         self._slots.take(len(jobs))
+        self._tell(Claimed(jobs, sent, received, claim_id))
         if jobs:
-            self._tell(Claimed(jobs, sent, received))
             return 0.0
         if isinstance(later := answer.get("retryAfterMs"), int):
             self._pause_s = later / 1000

@@ -22,11 +22,11 @@ class HeartbeatLoop(Loop):
         super().__init__("host-heartbeats", most_s=0.5)
         self._coordinators, self._config, self._host_id = coordinators, config, host_id
         self._tell, self._clock = tell, clock
-        self._ordered: tuple[tuple[Lease, ...], float] | None = None
+        self._ordered: tuple[tuple[Lease, ...], str | None, float] | None = None
 
-    def order(self, leases: tuple[Lease, ...], timeout_s: float) -> None:
-        """Renew these leases."""
-        self._ordered = leases, timeout_s
+    def order(self, leases: tuple[Lease, ...], answered: str | None, timeout_s: float) -> None:
+        """Renew these leases, among which is what the claim `answered` and the ones before it brought."""
+        self._ordered = leases, answered, timeout_s
         self.nudge()
 
     def has_work(self) -> bool:
@@ -36,12 +36,11 @@ class HeartbeatLoop(Loop):
         ordered, self._ordered = self._ordered, None
         if ordered is None:
             return 0.0
-        leases, timeout_s = ordered
+        leases, answered, timeout_s = ordered
+        body = {"activeLeases": len(leases), "leases": on_the_wire(leases)} | ({"answeredClaim": answered} if answered else {})
         sent = self._clock()
         try:
-            answer = self._coordinators.post(
-                host_path(self._host_id, "heartbeat"), {"activeLeases": len(leases), "leases": on_the_wire(leases)}, timeout_s=timeout_s
-            )
+            answer = self._coordinators.post(host_path(self._host_id, "heartbeat"), body, timeout_s=timeout_s)
         except ServerRefused as refusal:
             if not is_unknown_host(refusal):
                 raise

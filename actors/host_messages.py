@@ -9,11 +9,12 @@ from skyclaw.hosting.results import Result
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """Jobs that were leased to this host, as the coordinator's JSON has them."""
+    """A claim was answered with these jobs, which were leased to this host, as the coordinator's JSON has them."""
 
     jobs: tuple[dict[str, Any], ...]
     sent: int
     received: int
+    claim_id: str
 
 
 @dataclass(frozen=True, slots=True)

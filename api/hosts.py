@@ -75,7 +75,7 @@ class HostHeartbeat:
         """A host lives, and learns which of its jobs it must stop, and of which ones nobody who decides could be told (`notRenewed`)."""
         body = bodies.read(req)
         asked = HEARTBEAT.read(body)
-        answer = self._desk.ask(Heartbeat(host_id, asked["leases"], asked["load_figures"], keyed=keyed(req, body)))
+        answer = self._desk.ask(Heartbeat(host_id, asked["leases"], asked["answered"], asked["load_figures"], keyed=keyed(req, body)))
         if isinstance(answer, Repeated):
             answer = HeartbeatSeen(self._desk.ask(FindHost(host_id)), (), ())
         view: View = {"host": self._views.host(answer.host), "cancelled": answer.cancelled, "lost": answer.lost}

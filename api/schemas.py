@@ -185,6 +185,7 @@ class HeartbeatRequest(Closed):
 
     active_leases = Whole(0, 100_000, data_key="activeLeases")
     leases = Leases(load_default=None)
+    answered = Text(TOKEN, "the id of the claim that was answered last", data_key="answeredClaim", load_default=None)
     load_figures = Load(data_key="load", load_default={})
 
 

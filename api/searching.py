@@ -96,7 +96,7 @@ class Search:
         try:
             reply = self._forwarding.send(self._passing, owner, ANSWER_S)
         except (PeerSilent, Unavailable):
-            return None  # should it have leased something all the same, the host does not list it, and the lease ends soon
+            return None  # should it have leased something all the same, the host's next heartbeat ends the lease
         said = accepted(lambda: reply) or {}
         jobs = tuple(job for job in said.get("jobs") or () if isinstance(job, dict))
         return Found(reply, jobs) if jobs else None

@@ -74,10 +74,14 @@ class Register(Command):
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat(Command):
-    """A host lives; `leases` are the ones it holds, None (from hosts that do not list them) renews all of them."""
+    """A host lives; `leases` are the ones it holds, None (from hosts that do not list them) renews all of them.
+
+    What the claim `answered` and the ones before it brought is among them.
+    """
 
     host_id: str
     leases: tuple[HeldLease, ...] | None = None
+    answered: str | None = None
     load: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -3,10 +3,13 @@
 A job id is `job_<uuid4>` whose first eight hex digits are its home log's tag, so that anyone who holds the id knows the log.
 """
 
+import itertools
 import re
 import uuid
+from collections.abc import Iterator
 
 JOB_ID = re.compile(r"job_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 def new_log_tag() -> str:
@@ -29,6 +32,19 @@ def new_node_id(label: str) -> str:
     return f"{label}#{uuid.uuid4().hex[:8]}"
 
 
-def new_claim_id() -> str:
-    """Names one claim of a host, so that its repetition gets the same lease."""
-    return uuid.uuid4().hex
+def new_claim_ids() -> Iterator[str]:
+    """The ids of a host's claims, one after the other: a repetition of a claim gets the same leases.
+
+    A host makes one claim at a time, so when one has been answered, nothing of the earlier ones is on its way (`is_claimed_by`).
+    """
+    series = uuid.uuid4().hex
+    return (f"{series}.{number}" for number in itertools.count(1))
+
+
+def is_claimed_by(claim_id: str | None, answered: str | None) -> bool:
+    """Is it the claim `answered`, or an earlier one of the same series?"""
+    series, _, number = (claim_id or "").rpartition(".")
+    its_series, _, its_number = (answered or "").rpartition(".")
+    if not series or series != its_series or not (NUMBER.fullmatch(number) and NUMBER.fullmatch(its_number)):
+        return False
+    return int(number) <= int(its_number)

@@ -9,6 +9,7 @@ from skyclaw import events as ev
 from skyclaw.answers import Claimed, HeartbeatSeen, HostSeen, JobSeen
 from skyclaw.commands import ChangeMode, Claim, Heartbeat, HeldLease, Register
 from skyclaw.errors import NotOwner
+from skyclaw.ids import is_claimed_by
 from skyclaw.scheduling import hosts, jobs
 from skyclaw.scheduling.books import TAG, Books
 from skyclaw.scheduling.hosts import Host
@@ -16,7 +17,7 @@ from skyclaw.scheduling.jobs import CANCELLED, Job
 from skyclaw.scheduling.turn import Book
 from skyclaw.scheduling.turns import Turns
 
-UNLISTED_MS = 10_000  # a lease this young may still be on its way to the host
+UNLISTED_MS = 10_000  # a younger lease may be on its way to the host, unless the host says that its claim has been answered
 
 
 def register(turns: Turns, asked: Register) -> HostSeen:
@@ -61,7 +62,7 @@ def heartbeat(turns: Turns, asked: Heartbeat) -> HeartbeatSeen:
         job = book.state.jobs[held.job_id]
         if held in listed:
             book.deadlines.renew(job, now)
-        elif job.lease is not None and now - job.lease.leased_at > UNLISTED_MS:
+        elif job.lease is not None and (is_claimed_by(job.lease.claim_id, asked.answered) or now - job.lease.leased_at > UNLISTED_MS):
             turns.of(book).emit([ev.JobReleased(job.id, "its host does not run it")])
     renewed = {held.job_id for held in listed & mine.keys()}
     gone = sorted({held.job_id for held in listed - mine.keys() if _decides(books, held)} - renewed)

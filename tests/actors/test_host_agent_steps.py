@@ -34,6 +34,21 @@ def test_a_claim_that_was_parked_is_followed_by_a_heartbeat_at_once(bench: Bench
     assert bench.executor.heartbeats == [(A,)]
 
 
+def test_a_heartbeat_says_which_claim_was_answered_last_also_when_it_brought_nothing(bench: Bench) -> None:
+    agent = bench.agent()
+    said = []
+    for brought, claim_id in ((A,), "c.1"), ((), "c.2"):
+        agent.handle(bench.claimed(*brought, claim_id=claim_id))
+        agent.handle(HostUnknown())
+        said.append((bench.executor.heartbeats[-1], bench.executor.answered))
+    assert said == [((A,), "c.1"), ((A,), "c.2")]
+
+
+def test_a_claim_that_was_parked_in_vain_is_followed_by_no_heartbeat(bench: Bench) -> None:
+    bench.agent().handle(bench.claimed(sent=0, received=20_000))
+    assert bench.executor.heartbeats == []
+
+
 def test_a_heartbeat_that_failed_is_repeated_after_a_second(bench: Bench) -> None:
     agent = bench.agent()
     bench.now = 5_000

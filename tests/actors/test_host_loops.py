@@ -59,14 +59,14 @@ def test_a_claim_asks_for_all_the_room_there_is_and_takes_it() -> None:
         loop.once()
     assert [asked.json["max"] for asked in server.asked] == [4, 2]
     assert server.asked[0].path == "/v1/hosts/host_1/claim"
-    assert told[0] == Claimed(({"id": "a"}, {"id": "b"}), 0, 1_000)
+    assert told[0] == Claimed(({"id": "a"}, {"id": "b"}), 0, 1_000, server.asked[0].json["claimId"])
     assert (slots.free, loop.has_work()) == (0, False)
 
 
 def test_a_coordinator_of_the_typescript_kind_answers_with_one_job(told: list[object]) -> None:
     with serving(Script(Reply(say={"job": {"id": "a"}}))) as server:
         claims(server, told).once()
-    assert told == [Claimed(({"id": "a"},), 0, 1_000)]
+    assert told == [Claimed(({"id": "a"},), 0, 1_000, server.asked[0].json["claimId"])]
 
 
 def test_a_claim_is_repeated_as_it_was_until_it_is_answered(told: list[object]) -> None:
@@ -92,7 +92,7 @@ def test_a_host_that_is_not_known_says_so_and_claims_anew(told: list[object]) ->
             loop.once()
         loop.failed(caught.value)
         loop.once()
-    assert told == [HostUnknown()]
+    assert told == [HostUnknown(), Claimed((), 1_000, 2_000, server.asked[1].json["claimId"])]
     assert server.asked[0].json["claimId"] != server.asked[1].json["claimId"]
 
 
@@ -100,7 +100,7 @@ def test_a_host_that_is_not_known_says_so_and_claims_anew(told: list[object]) ->
 def test_a_host_that_gets_nothing_for_a_reason_asks_again_after_the_poll_interval(told: list[object], reason: str) -> None:
     with serving(Script(Reply(say={"job": None, "jobs": [], "reason": reason}))) as server:
         assert claims(server, told).once() == 0.5
-    assert told == []
+    assert told == [Claimed((), 0, 1_000, server.asked[0].json["claimId"])]
 
 
 def test_a_claim_that_was_parked_in_vain_is_followed_by_the_next_at_once(told: list[object]) -> None:
@@ -130,20 +130,20 @@ def test_a_heartbeat_lists_the_leases_and_brings_back_what_is_gone(told: list[ob
     with serving(Script(Reply(say={"host": {}, "cancelled": ["job_b"], "lost": ["job_c"]}))) as server:
         loop = heartbeats(server, told)
         assert not loop.has_work()
-        loop.order((Lease("job_x", "t0"),), 5.0)
-        loop.order((A,), 5.0)
+        loop.order((Lease("job_x", "t0"),), "c.1", 5.0)
+        loop.order((A,), "c.2", 5.0)
         assert loop.has_work()
         loop.once()
         assert not loop.has_work()
     (asked,) = server.asked
-    assert asked.json == {"activeLeases": 1, "leases": [{"jobId": "job_a", "leaseToken": "t1"}]}
+    assert asked.json == {"activeLeases": 1, "leases": [{"jobId": "job_a", "leaseToken": "t1"}], "answeredClaim": "c.2"}
     assert told == [Renewed((A,), 0, frozenset({"job_b"}), frozenset({"job_c"}))]
 
 
 def test_a_host_that_is_not_known_registers_again_with_its_leases(told: list[object]) -> None:
     with serving(Script(UNKNOWN_HOST, Reply(say={"host": {"id": "host_1"}}))) as server:
         loop = heartbeats(server, told)
-        loop.order((A,), 5.0)
+        loop.order((A,), "c.2", 5.0)
         loop.once()
     assert server.asked[1].path == "/v1/hosts/register"
     assert server.asked[1].json == {
@@ -160,7 +160,7 @@ def test_a_host_that_is_not_known_registers_again_with_its_leases(told: list[obj
 def test_leases_about_which_nobody_could_be_told_are_not_renewed_and_the_next_heartbeat_follows_soon(told: list[object]) -> None:
     with serving(Script(Reply(say={"host": {}, "cancelled": [], "lost": [], "notRenewed": ["job_a"]}))) as server:
         loop = heartbeats(server, told)
-        loop.order((A,), 5.0)
+        loop.order((A,), "c.2", 5.0)
         loop.once()
     assert told == [Renewed((A,), 0, doubtful=frozenset({"job_a"})), NotRenewed()]
 
@@ -168,7 +168,7 @@ def test_leases_about_which_nobody_could_be_told_are_not_renewed_and_the_next_he
 def test_a_heartbeat_that_does_not_arrive_is_told(told: list[object]) -> None:
     with serving(Script(BUSY)) as server:
         loop = heartbeats(server, told)
-        loop.order((A,), 5.0)
+        loop.order((A,), "c.2", 5.0)
         with pytest.raises(ServerRefused) as caught:
             loop.once()
         loop.failed(caught.value)

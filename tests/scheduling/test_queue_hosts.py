@@ -63,6 +63,17 @@ def test_a_lease_that_may_still_be_on_its_way_is_not_given_back(shop: Shop) -> N
     assert shop.pass_time(50_000).expired == 1  # but neither is it renewed
 
 
+def test_a_lease_whose_claim_was_answered_without_it_is_given_back_at_once(shop: Shop) -> None:
+    shop.register(parallel=3)
+    for name, claim_id in ("j1", "c.1"), ("j2", "c.2"), ("j3", "c.3"):
+        shop.enqueue(asked(name))
+        shop.ask(cmd.Claim("h1", claim_id=claim_id))
+    shop.ask(cmd.Heartbeat("h1", (held("j1", shop.token_of("j1")),), "c.2"))
+    assert shop.turn.events == [ev.JobReleased("j2", "its host does not run it")]  # and what the third brings may be on its way
+    shop.ask(cmd.Heartbeat("h1", None, "c.3"))
+    assert shop.turn.events == []  # a host without a list holds whatever it has been given
+
+
 def test_a_host_learns_which_of_its_jobs_were_cancelled_and_which_it_lost(shop: Shop) -> None:
     shop.register(parallel=5)
     tokens = {name: shop.leased(name) for name in ("running", "cancelled", "revived", "released", "finished")}

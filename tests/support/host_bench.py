@@ -30,6 +30,7 @@ class Recorder:
         self.orders: dict[str, Order] = {}
         self.killed: list[tuple[str, str]] = []
         self.heartbeats: list[tuple[Lease, ...]] = []
+        self.answered: str | None = None
 
     def run(self, order: Order) -> None:
         self.orders[order.run_id] = order
@@ -40,9 +41,10 @@ class Recorder:
     def running(self) -> frozenset[str]:
         return frozenset(self.orders)
 
-    def order(self, leases: tuple[Lease, ...], timeout_s: float) -> None:
+    def order(self, leases: tuple[Lease, ...], answered: str | None, timeout_s: float) -> None:
         assert 1 <= timeout_s <= 10
         self.heartbeats.append(leases)
+        self.answered = answered
 
 
 class Bench:
@@ -72,10 +74,10 @@ class Bench:
         self.slots.take(1)
         self.work.take(job(lease, **fields), since=0)
 
-    def claimed(self, *leases: Lease, sent: int = 0, received: int = 0) -> Claimed:
+    def claimed(self, *leases: Lease, sent: int = 0, received: int = 0, claim_id: str = "c.1") -> Claimed:
         """What the claim loop tells when these were leased."""
         self.slots.take(len(leases))
-        return Claimed(tuple(map(job, leases)), sent, received)
+        return Claimed(tuple(map(job, leases)), sent, received, claim_id)
 
     @property
     def told(self) -> list[tuple[str, object]]:
