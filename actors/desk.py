@@ -11,7 +11,10 @@ from skyclaw.errors import NotOwner, Unavailable, Undecided
 PATIENCE_S = 5.0
 WRITERS = 40  # threads of the server that may wait for a commit; the others are for those who park, who read, and for health
 OWN = (cmd.Reap, cmd.StopParking, cmd.Heard, cmd.Rollcall)  # wait for no disk, or are asked by no thread of the server
-QUERIES = (cmd.FindJob, cmd.FindHost, cmd.ListHosts, cmd.Explain, cmd.Survey)
+QUERIES = (
+    *(cmd.FindJob, cmd.FindHost, cmd.ListHosts, cmd.Explain, cmd.Survey),
+    *(cmd.FindService, cmd.ListServices, cmd.ExplainService),
+)
 
 
 class Desk:

@@ -38,7 +38,10 @@ SNAPSHOT_EVERY = 10_000  # events, or the number of live records when that is mo
 
 
 class JobQueue(Actor):
-    """The one writer of jobs, hosts and leases. The queue knows each log up to a committed position; `snapshots` are those of snapshots."""
+    """The one writer of jobs, hosts, services and leases.
+
+    The queue knows each log up to a committed position; `snapshots` are those of snapshots.
+    """
 
     def __init__(
         self,
@@ -159,7 +162,7 @@ class JobQueue(Actor):
         """Have a snapshot made when there is much behind the latest one."""
         line, book = self._line(log), self._queue.books.book(log)
         state = book.state
-        live = len(state.jobs) + len(state.hosts) + len(state.keys)
+        live = len(state.jobs) + len(state.hosts) + len(state.services) + len(state.keys)
         if state.end - line.snapshot_at >= max(SNAPSHOT_EVERY, live):
             line.snapshot_at = state.end
             self._replicator.tell(Checkpoint(log, line.number, book.epoch, Picture(state), line.rewritten))

@@ -35,6 +35,11 @@ class LeaseReaper(Actor):
         reaped: Reaped = self._desk.ask(Reap())
         if reaped:
             logger.info(
-                "reaped expired=%d started=%d forgotten=%d pruned=%d", reaped.expired, reaped.started, reaped.forgotten, reaped.pruned
+                "reaped expired=%d started=%d forgotten=%d pruned=%d lost=%d",
+                reaped.expired,
+                reaped.started,
+                reaped.forgotten,
+                reaped.pruned,
+                reaped.lost,
             )
         return reaped

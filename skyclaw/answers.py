@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from skyclaw.scheduling.hosts import Host
 from skyclaw.scheduling.jobs import QUEUED, Job
+from skyclaw.services.service import Instance, Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class HeartbeatSeen:
     cancelled: tuple[str, ...]
     lost: tuple[str, ...]
     owners: tuple[str, ...] = ()  # other coordinators' logs in which it holds leases, or says so: their owners have to be told, too
+    services: str = ""  # digest of the instances that are wanted of the host, in all known logs; empty when there are none
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Claimed:
     jobs: tuple[JobSeen, ...]
     reason: str | None = None
     crowded: bool = False  # too many claims are parked: come back later
+    services: str = ""  # as in HeartbeatSeen
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +111,14 @@ class HostsSeen:
 
 @dataclass(frozen=True, slots=True)
 class Surveyed:
-    """All live jobs and hosts; the latest finished jobs as heads, oldest first. Who asked makes the views, not the queue."""
+    """All live jobs, hosts and services; the latest finished jobs as heads, oldest first. Who asked makes the views, not the queue."""
 
     live: tuple[Job, ...]
     lease_ends: Mapping[str, int]
     hosts: tuple[HostSeen, ...]
     finished: tuple[Job, ...]
     queued: int
+    services: tuple[Service, ...] = ()  # the oldest first
 
     @property
     def leased(self) -> int:
@@ -146,13 +150,18 @@ class Reaped:
     started: int = 0  # delayed jobs that may run now
     forgotten: int = 0  # hosts
     pruned: int = 0  # idempotency keys
+    lost: int = 0  # instances of services
 
     def __bool__(self) -> bool:
-        return any((self.expired, self.started, self.forgotten, self.pruned))
+        return any((self.expired, self.started, self.forgotten, self.pruned, self.lost))
 
     def __add__(self, other: "Reaped") -> "Reaped":
         return Reaped(
-            self.expired + other.expired, self.started + other.started, self.forgotten + other.forgotten, self.pruned + other.pruned
+            self.expired + other.expired,
+            self.started + other.started,
+            self.forgotten + other.forgotten,
+            self.pruned + other.pruned,
+            self.lost + other.lost,
         )
 
 
@@ -161,3 +170,50 @@ class Dismissed:
     """So many claims and watchers were sent away."""
 
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSeen:
+    """A service as its log has it."""
+
+    service: Service
+
+
+@dataclass(frozen=True, slots=True)
+class ServicesSeen:
+    """All services, the oldest first."""
+
+    services: tuple[Service, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceExplained:
+    """Why a service is as it is."""
+
+    service: Service
+    reasons: tuple[str, ...]
+    hosts: tuple[HostFit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceClaimed:
+    """The next service that is placed on the host, if there is one, and the instance of it."""
+
+    service: Service | None
+    instance_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What a host is to do about the services of the logs that are decided for here.
+
+    `wanted` are all its instances, those that it is to drain included; `stop` are those that it named and that are not wanted at all.
+    `logs` are the logs this speaks for, `owners` the logs of others in which the host has instances, as far as known here, or says so.
+    """
+
+    wanted: tuple[tuple[Service, Instance], ...]
+    stop: tuple[str, ...]
+    logs: tuple[str, ...]
+    owners: tuple[str, ...] = ()
+    lease_ms: int = 0
+    digest: str = ""  # as in HeartbeatSeen

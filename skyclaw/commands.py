@@ -195,7 +195,7 @@ class Rollcall(Command):
 
 @dataclass(frozen=True, slots=True)
 class Reap(Command):
-    """Time has passed: end leases, start delayed jobs, forget silent hosts and old keys."""
+    """Time has passed: end leases, start delayed jobs, look after services, forget silent hosts and old keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,3 +209,123 @@ class Evict(Command):
 
     node: str
     by: str
+
+
+# Services. `service` is an id or a name.
+
+
+@dataclass(frozen=True, slots=True)
+class Deploy(Command):
+    """Give the service of this name a new revision; a name that is not known becomes a service.
+
+    None means: as the present revision has it, or the default of a first one. `service_id` names a service that must exist.
+    """
+
+    name: str
+    command: str
+    args: tuple[str, ...] = ()
+    cwd: str | None = None
+    env: tuple[tuple[str, str], ...] = ()
+    replicas: int | None = None
+    required: tuple[str, ...] | None = None
+    health_path: str | None = None
+    health_timeout_ms: int | None = None
+    drain_ms: int | None = None
+    bundle: str | None = None
+    service_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scale(Command):
+    """Want so many instances of a service."""
+
+    service: str
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopService(Command):
+    """Want no instance of a service until it is restarted or deployed."""
+
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestartService(Command):
+    """Replace all instances of a service, one after the other, by fresh ones: a new revision like the present one."""
+
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback(Command):
+    """Make a former revision the newest one again; None: the last one before the present one that was healthy."""
+
+    service: str
+    revision: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveService(Command):
+    """Want a service no more."""
+
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class FindService(Command):
+    """Show a service."""
+
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListServices(Command):
+    """Show all services."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainService(Command):
+    """Say why a service is as it is, host by host."""
+
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimService(Command):
+    """A host that asks for one service after the other wants to know the next one that is placed on it.
+
+    When it was `forwarded`, other coordinators' logs are left out.
+    """
+
+    host_id: str
+    forwarded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReportService(Command):
+    """Such a host says how its instance of a service is: pending | running | failed."""
+
+    service: str
+    host_id: str
+    status: str
+    endpoint: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceNews:
+    """What a host says about one of its instances: starting | running | failed | ended."""
+
+    instance_id: str
+    status: str
+    endpoint: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SyncServices(Command):
+    """A host says how all its instances are, which renews their leases, and wants to know what it is to run."""
+
+    host_id: str
+    news: tuple[InstanceNews, ...] = ()

@@ -45,6 +45,18 @@ class UnknownJob(Unknown):
     code = "unknown_job"
 
 
+class UnknownService(Unknown):
+    """There is no such service."""
+
+    code = "unknown_service"
+
+
+class UnknownBundle(Unknown):
+    """There is no such bundle."""
+
+    code = "unknown_bundle"
+
+
 class Refused(SkyclawError):
     """The request is well formed, but not allowed in the present state."""
 
@@ -73,6 +85,12 @@ class NotFinished(Refused):
     """The job has not finished yet."""
 
     code = "not_finished"
+
+
+class NotAssigned(Refused):
+    """The service is not assigned to this host."""
+
+    code = "not_assigned"
 
 
 class IdempotencyConflict(Refused):

@@ -192,6 +192,112 @@ class JobCancelled(Event):
     reason: str = "requested"
 
 
+@dataclass(frozen=True, slots=True)
+class ServiceDeployed(Event):
+    """A service got a new revision, which takes the place of the present one as soon as it is healthy; the first one makes the service.
+
+    A stopped or removed service is wanted again.
+    """
+
+    service_id: str
+    revision: int  # 1, 2, ...
+    name: str
+    command: str
+    args: tuple[str, ...]
+    replicas: int
+    required: tuple[str, ...]  # capabilities, sorted
+    cwd: str | None = None
+    env: tuple[tuple[str, str], ...] = ()
+    health_path: str | None = None  # None: it is healthy when its port accepts
+    health_timeout_ms: int = 30_000  # from the start of a process to its first healthy answer
+    drain_ms: int = 10_000  # between the last new request and the end
+    bundle: str | None = None  # sha256 of the packed directory it runs in, hex
+    reason: str = "deployed"  # deployed | restarted | rolled back to <revision>
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceScaled(Event):
+    """So many instances of the service are wanted."""
+
+    service_id: str
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStopped(Event):
+    """No instance of the service is wanted until it is deployed or restarted."""
+
+    service_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRemoved(Event):
+    """The service is not wanted any more; it is forgotten when its last instance has ended."""
+
+    service_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceForgotten(Event):
+    """A removed service has no instance any more."""
+
+    service_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutEnded(Event):
+    """The newest revision took the place of the former one, or (not `succeeded`) the former one stays, for this reason."""
+
+    service_id: str
+    revision: int
+    succeeded: bool
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InstancePlaced(Event):
+    """A host is to run an instance of this revision of the service."""
+
+    service_id: str
+    instance_id: str
+    revision: int
+    host_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceReported(Event):
+    """The instance's host says how it is: starting | running. One that its host restarts is starting again; one that failed has ended."""
+
+    service_id: str
+    instance_id: str
+    status: str
+    endpoint: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceDraining(Event):
+    """No new request is to reach the instance, and its host is to end it after the revision's `drain_ms`."""
+
+    service_id: str
+    instance_id: str
+    reason: str  # replaced | scaled down | stopped | removed | moved | not healthy
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceEnded(Event):
+    """The instance is no more: drained | failed (its host gave it up) | lost (its host was not heard of, or ended it) | unclaimed.
+
+    After what was not wanted, another one may be placed at `retry_at`; the delay is fixed here so that a replay repeats it.
+    """
+
+    service_id: str
+    instance_id: str
+    reason: str
+    error: str | None = None
+    retry_at: int = 0  # ms, 0: at once
+
+
 ALL: tuple[type[Event], ...] = (
     OwnershipTaken,
     ConfigurationChanged,
@@ -210,9 +316,19 @@ ALL: tuple[type[Event], ...] = (
     JobRetryScheduled,
     JobRevived,
     JobCancelled,
+    ServiceDeployed,
+    ServiceScaled,
+    ServiceStopped,
+    ServiceRemoved,
+    ServiceForgotten,
+    RolloutEnded,
+    InstancePlaced,
+    InstanceReported,
+    InstanceDraining,
+    InstanceEnded,
 )
 
 
 def stream_of(event: Event) -> str:
-    """The stream an event belongs to: its job, else its host, else the log's own."""
-    return getattr(event, "job_id", None) or getattr(event, "host_id", None) or "log"
+    """The stream an event belongs to: its job, else its service, else its host, else the log's own."""
+    return getattr(event, "job_id", None) or getattr(event, "service_id", None) or getattr(event, "host_id", None) or "log"

@@ -1,4 +1,4 @@
-"""Names that are drawn at random: jobs, hosts, logs, nodes, claims.
+"""Names that are drawn at random: jobs, services and their instances, hosts, logs, nodes, claims.
 
 A job id is `job_<uuid4>` whose first eight hex digits are its home log's tag, so that anyone who holds the id knows the log.
 """
@@ -8,6 +8,9 @@ import re
 import uuid
 from collections.abc import Iterator
 
+SERVICE_ID = re.compile(r"svc_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+INSTANCE_ID = re.compile(r"ins_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+INSTANCE_ID = re.compile(r"ins_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 JOB_ID = re.compile(r"job_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 NUMBER = re.compile(r"[0-9]{1,18}")
 
@@ -20,6 +23,16 @@ def new_log_tag() -> str:
 def new_job_id(log: str) -> str:
     """A job id of the log with that tag."""
     return f"job_{log}{str(uuid.uuid4())[8:]}"
+
+
+def new_service_id(log: str) -> str:
+    """A service id of the log with that tag."""
+    return f"svc_{log}{str(uuid.uuid4())[8:]}"
+
+
+def new_instance_id(log: str) -> str:
+    """The id of one instance of a service of the log with that tag."""
+    return f"ins_{log}{str(uuid.uuid4())[8:]}"
 
 
 def new_host_id() -> str:

@@ -1,18 +1,20 @@
 """All logs that this process knows: the ones it owns, and copies of the others; and what is known of the hosts over all of them.
 
-A job belongs to the log whose tag its id bears. A host may be registered in several logs: the record with the highest life counts, the
-log's tag decides between equal ones.
+A job, and so a service, belongs to the log whose tag its id bears. A host may be registered in several logs: the record with the highest
+life counts, the log's tag decides between equal ones.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from skyclaw.answers import HostSeen, JobSeen
-from skyclaw.errors import NotOwner, Unavailable, UnknownHost, UnknownJob
-from skyclaw.ids import JOB_ID
+from skyclaw.errors import NotOwner, Unavailable, UnknownHost, UnknownJob, UnknownService
+from skyclaw.ids import JOB_ID, SERVICE_ID
 from skyclaw.scheduling import hosts
 from skyclaw.scheduling.hosts import Host
 from skyclaw.scheduling.jobs import QUEUED, Job
 from skyclaw.scheduling.turn import Book, Rules
+from skyclaw.services.service import DRAINING, Instance, Service
 
 TAG = slice(len("job_"), len("job_") + 8)
 REMEMBER_MS = hosts.FORGET_MS + 600_000  # when a host that no log knows was heard of
@@ -32,6 +34,7 @@ class Books:
         self.heard_here: dict[str, int] = {}  # host id -> when
         self.heard_elsewhere: dict[str, int] = {}
         self.repeated: dict[str, str] = {}  # host id -> the claim whose leases it was told twice
+        self.claimed: dict[str, int] = {}  # instance of a service -> when a host that asks for one after the other was last given it
 
     def get(self, log: str) -> Book | None:
         """The book of a log, if it is known."""
@@ -180,6 +183,63 @@ class Books:
         """The host as it is shown."""
         return HostSeen(host, self.mode_of(host, now), self.seen_at(host), self.is_online(host, now), self.active(host.id), owners)
 
+    # Services
+
+    def service_home(self) -> Book:
+        """The log that new services go to: of all that were founded the one with the smallest tag."""
+        return min((book for book in self.all if book.epoch or book.state.end), key=_tag, default=self.home)
+
+    def services(self) -> list[Service]:
+        """All services, the oldest first."""
+        return sorted((service for book in self.all for service in book.state.services.values()), key=_age)
+
+    def find_service(self, service: str) -> Service | None:
+        """A service by its id, or by its name: of several with that name it is the oldest."""
+        for book in self.all:
+            if service in book.state.services:
+                return book.state.services[service]
+        return self.named(service)
+
+    def named(self, name: str) -> Service | None:
+        """The service that owns a name."""
+        return next((service for service in self.services() if service.name == name), None)
+
+    def service(self, service: str) -> Service:
+        """A service by its id or name; raises UnknownService, or NotOwner when another coordinator may know it."""
+        found = self.find_service(service)
+        if found is None:
+            book = self.service_home()
+            if SERVICE_ID.fullmatch(service) is not None:
+                book = self._by_log.get(service[TAG], book)
+            self.require(book)
+            raise UnknownService(f"unknown service: {service}")
+        return found
+
+    def count_instances(self, host_id: str) -> int:
+        """How many instances of services a host has, in all logs."""
+        count = 0
+        for book in self.all:
+            if host_id in book.state.placed:
+                count += len(book.state.placed[host_id])
+        return count
+
+    def instances(self, host_id: str, among: Iterable[Book]) -> Iterator[tuple[Book, Service, Instance]]:
+        """The instances of services on a host, in these logs."""
+        for book in among:
+            if host_id in book.state.placed:
+                for service_id in dict.fromkeys(book.state.placed[host_id].values()):
+                    service = book.state.services[service_id]
+                    for instance in service.instances:
+                        if instance.host_id == host_id:
+                            yield book, service, instance
+
+    def services_digest(self, host_id: str) -> str:
+        """Eight hex digits that change with what is wanted of the host, in all known logs; empty when nothing is."""
+        if not self.count_instances(host_id):
+            return ""
+        wanted = sorted((instance.id, instance.status == DRAINING) for _, _, instance in self.instances(host_id, self.all))
+        return hashlib.sha256(repr(wanted).encode()).hexdigest()[:8]
+
     # When hosts were heard of
 
     def hear(self, host_id: str, now: int) -> None:
@@ -204,7 +264,8 @@ class Books:
         return now - self.seen_at(host) <= hosts.ONLINE_MS
 
     def forget_strangers(self, now: int) -> None:
-        """Forget when hosts were heard of that no log has known for long."""
+        """Forget when hosts were heard of that no log has known for long, and when services were claimed last."""
+        self.claimed = {instance_id: at for instance_id, at in self.claimed.items() if now - at <= REMEMBER_MS}
         for times in (self.heard_here, self.heard_elsewhere):
             gone = [host_id for host_id, at in times.items() if now - at > REMEMBER_MS and self.find_host(host_id) is None]
             for host_id in gone:
@@ -219,6 +280,14 @@ class Books:
             return books[0]
         found = [(job, book) for book in books if (job := book.state.ready.first(capabilities)) is not None]
         return min(found, key=_rank)[1] if found else None
+
+
+def _tag(book: Book) -> str:
+    return book.log
+
+
+def _age(service: Service) -> tuple[int, str]:
+    return service.created_at, service.id
 
 
 def _rank(candidate: tuple[Job, Book]) -> tuple[int, bool, int, int, str]:

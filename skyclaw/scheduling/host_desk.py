@@ -69,7 +69,7 @@ def heartbeat(turns: Turns, asked: Heartbeat) -> HeartbeatSeen:
     cancelled = tuple(job_id for job_id in gone if _is_cancelled(books, job_id))
     lost = tuple(job_id for job_id in gone if job_id not in cancelled)
     owners = _owners(books, host.id, asked.leases or ())
-    return HeartbeatSeen(books.see_host(host, now, owners), cancelled, lost, owners)
+    return HeartbeatSeen(books.see_host(host, now, owners), cancelled, lost, owners, books.services_digest(host.id))
 
 
 def _decides(books: Books, held: HeldLease) -> bool:
@@ -119,11 +119,11 @@ def claim(turns: Turns, asked: Claim) -> Claimed:
         same = _claimed_before(turns, asked)
         if same:
             books.repeated[host.id] = asked.claim_id
-            return Claimed(tuple(map(books.see_job, sorted(same, key=lambda job: (-job.asked.priority, job.position)))))
+            again = tuple(map(books.see_job, sorted(same, key=lambda job: (-job.asked.priority, job.position))))
+            return Claimed(again, services=books.services_digest(host.id))
     reason = blocked(turns, host)
-    if reason:
-        return Claimed((), reason)
-    return Claimed(lease(turns, host, asked, not_in(books.all, asked.skip)))
+    leased = () if reason else lease(turns, host, asked, not_in(books.all, asked.skip))
+    return Claimed(leased, reason, services=books.services_digest(host.id))
 
 
 def _claimed_before(turns: Turns, asked: Claim) -> list[Job]:

@@ -31,7 +31,8 @@ def survey(turns: Turns, _asked: Survey) -> Surveyed:
     if len(books) > 1:
         finished.sort(key=_end)
     ends = {job_id: end for book in books for job_id, end in book.deadlines.ends().items()}
-    return Surveyed(live, ends, _see_hosts(turns), tuple(finished), sum(book.state.queued for book in books))
+    services = tuple(turns.books.services())
+    return Surveyed(live, ends, _see_hosts(turns), tuple(finished), sum(book.state.queued for book in books), services)
 
 
 def heard(turns: Turns, asked: Heard) -> HostsHeard:

@@ -1,9 +1,12 @@
-"""What the passing of time leads to, in the logs that are owned here: leases end, delayed jobs start, silent hosts and old keys go."""
+"""What the passing of time leads to, in the logs that are owned here.
+
+Leases end, delayed jobs start, services are looked after, silent hosts and old keys go.
+"""
 
 from skyclaw import events as ev
 from skyclaw.answers import Reaped
 from skyclaw.commands import Reap
-from skyclaw.scheduling import hosts, jobs
+from skyclaw.scheduling import hosts, jobs, service_desk
 from skyclaw.scheduling.books import Books
 from skyclaw.scheduling.hosts import Host
 from skyclaw.scheduling.turn import Book
@@ -15,7 +18,7 @@ KEY_PURGE_MS = 60_000
 def reap(turns: Turns, _asked: Reap) -> Reaped:
     """Do all of this; says how much there was."""
     books = turns.books
-    done = Reaped(started=_start(turns))
+    done = Reaped(started=_start(turns), lost=service_desk.reap(turns))
     for book in books.owned:
         done += _reap(turns, book)
     for book in books.all:
@@ -58,4 +61,4 @@ def _is_gone(books: Books, book: Book, host: Host, now: int) -> bool:
         settled = now - max(latest.updated_at, host.updated_at) > hosts.SUPERSEDED_MS
         return settled and host.id not in book.state.held and not book.holds_back(host.id, now)
     silent_since = max(books.last_heard(host.id), book.opened_at)
-    return now - silent_since > hosts.FORGET_MS and not books.active(host.id)
+    return now - silent_since > hosts.FORGET_MS and not books.active(host.id) and not books.count_instances(host.id)

@@ -3,11 +3,13 @@
 Every command leads to a turn in each log that it changes; only logs that are owned here change. The events of a turn are applied at once
 to the speculative state; answers, refusals included, may leave only when everything they were computed from is committed. A turn that
 cannot be committed is taken back. Claims that find nothing, and watchers of jobs, are parked under their ticket and answered by a later
-turn, or by news of a log that another coordinator owns: of those, copies are kept, from which questions are answered.
+turn, or by news of a log that another coordinator owns: of those, copies are kept, from which questions are answered. A claim is also
+sent away when other instances of services are wanted of its host than before, so that the host hears of it at once.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from skyclaw import commands as cmd
@@ -22,15 +24,18 @@ from skyclaw.answers import (
     JobsSeen,
     Repeated,
     ReportsSeen,
+    ServiceClaimed,
+    ServiceSeen,
 )
 from skyclaw.errors import NotOwner, SkyclawError
-from skyclaw.scheduling import host_desk, importing, job_desk, looking, passing_time
+from skyclaw.scheduling import host_desk, importing, job_desk, looking, passing_time, service_desk, service_hosts
 from skyclaw.scheduling.books import Archived, Books
 from skyclaw.scheduling.jobs import QUEUED, Stamp
 from skyclaw.scheduling.parking import Parked, Parking
 from skyclaw.scheduling.state import State
-from skyclaw.scheduling.turn import Book, News, Rules, Ticket, Turn
+from skyclaw.scheduling.turn import WANTED_CHANGES, Book, News, Rules, Ticket, Turn
 from skyclaw.scheduling.turns import Turns
+from skyclaw.services.service import Service
 
 CHANGES_OF_HOSTS = cmd.Register | cmd.ChangeMode
 HOST_CHANGES = ev.HostRegistered | ev.HostModeChanged
@@ -54,13 +59,25 @@ HANDLERS: dict[type[cmd.Command], Handler] = {
     cmd.Heard: looking.heard,
     cmd.Rollcall: looking.rollcall,
     cmd.Reap: passing_time.reap,
+    cmd.Deploy: service_desk.deploy,
+    cmd.Scale: service_desk.scale,
+    cmd.StopService: service_desk.stop,
+    cmd.RestartService: service_desk.restart,
+    cmd.Rollback: service_desk.rollback,
+    cmd.RemoveService: service_desk.remove,
+    cmd.FindService: service_desk.find,
+    cmd.ListServices: service_desk.list_all,
+    cmd.ExplainService: service_desk.explain,
+    cmd.ClaimService: service_hosts.claim,
+    cmd.ReportService: service_hosts.report,
+    cmd.SyncServices: service_hosts.sync,
     importing.Import: importing.take_over,
     cmd.Evict: lambda turns, asked: _evict(turns, asked),
 }
 
 
 class Queue:
-    """Jobs, hosts and leases of the logs that this process owns, and what it knows of the others."""
+    """Jobs, hosts, services and leases of the logs that this process owns, and what it knows of the others."""
 
     def __init__(self, home: str, rules: Rules, archive: Archived, draw: Callable[[], float]) -> None:
         self.books = Books(home, rules, archive, draw)
@@ -108,6 +125,8 @@ class Queue:
         for event, stamp in events:
             job_id = getattr(event, "job_id", None)
             before = book.state.jobs.get(job_id) if job_id else None
+            if job_id is None and isinstance(event, WANTED_CHANGES):
+                turns.news.take_wanted(event, book.state.services.get(event.service_id))
             book.state.apply(event, stamp)
             if job_id:
                 turns.news.take(book, event, job_id, before)
@@ -140,7 +159,7 @@ class Queue:
         turns = Turns(self.books, now)
         waited_for = self.parking.give_up(ticket)
         if isinstance(waited_for, cmd.Claim):
-            turns.answer(ticket, Claimed(()), None)
+            turns.answer(ticket, self._nothing(waited_for.host_id), None)
         elif waited_for is not None:
             self._show(turns, ticket, waited_for)
         return turns
@@ -220,7 +239,7 @@ class Queue:
         if answer.jobs or not command.park or command.keyed or answer.reason not in (None, "full"):
             return answer
         if self.parking.full:
-            return Claimed((), answer.reason, crowded=True)
+            return replace(answer, crowded=True)
         self.parking.park(ticket, command, host.capabilities)
         return None
 
@@ -245,13 +264,18 @@ class Queue:
     def _dismiss(self, turns: Turns, host_id: str) -> None:
         parked = self.parking.take(host_id)
         if parked is not None:
-            turns.answer(parked.ticket, Claimed(()), None)
+            turns.answer(parked.ticket, self._nothing(host_id), None)
+
+    def _nothing(self, host_id: str) -> Claimed:
+        return Claimed((), services=self.books.services_digest(host_id))
 
     # Those who wait
 
     def _settle(self, turns: Turns) -> None:
         """Give what has become free to those who wait for it, and tell those who wait for an end."""
         passing_time.wake(turns)
+        for host_id in turns.news.wanted:
+            self._dismiss(turns, host_id)
         if self.parking:
             self._answer_those_who_wait(turns)
 
@@ -292,7 +316,7 @@ class Queue:
             return ()
         if leased:
             self.parking.take(host.id)
-            turns.answer(parked.ticket, Claimed(leased), None)
+            turns.answer(parked.ticket, Claimed(leased, services=self.books.services_digest(host.id)), None)
         return leased
 
     def _send_away(self, turns: Turns, parked: Parked, book: Book) -> int:
@@ -323,6 +347,8 @@ def _subjects(answer: object) -> tuple[str, ...]:
             return tuple(result[0] for result in results)
         case HostSeen(host=host) | HeartbeatSeen(host=HostSeen(host=host)):
             return (host.id,)
+        case ServiceSeen(service=service) | ServiceClaimed(service=Service() as service):
+            return (service.id,)
     return ()
 
 

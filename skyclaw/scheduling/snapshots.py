@@ -11,14 +11,16 @@ from typing import Any
 import orjson
 
 from skyclaw.errors import SkyclawError
-from skyclaw.events import JobEnqueued
+from skyclaw.events import JobEnqueued, ServiceDeployed
 from skyclaw.scheduling.hosts import Host
 from skyclaw.scheduling.idempotency import Answered
 from skyclaw.scheduling.jobs import Job, Lease, Result
 from skyclaw.scheduling.state import State
+from skyclaw.services.service import Failure, Instance, Revision, Service
 
 PART = 1000
-VERSION = 1  # raised when a record changes its form; a snapshot of another version is not used, the events are
+VERSION = 2  # raised when a record changes its form; a snapshot of another version is not used, the events are
+READABLE = (1, 2)  # without services, and with them
 
 
 class SnapshotUnreadable(SkyclawError):
@@ -36,6 +38,7 @@ class Picture:
             ("jobs", list(state.jobs.values())),
             ("recent", list(state.recent.values())),
             ("hosts", list(state.hosts.values())),
+            ("services", list(state.services.values())),
         ]
         self._keys = list(state.keys)
 
@@ -52,7 +55,7 @@ class Picture:
 def restore(parts: Iterable[str], end: int) -> State:
     """The State whose picture the parts are; `end` is the position it was taken at. Raises SnapshotUnreadable."""
     state, parts = State(), iter(parts)
-    if orjson.loads(next(parts, "null")) != ["version", [VERSION]]:
+    if orjson.loads(next(parts, "null")) not in [["version", [version]] for version in READABLE]:
         raise SnapshotUnreadable
     for part in parts:
         kind, records = orjson.loads(part)
@@ -84,6 +87,20 @@ def _host(values: dict[str, Any]) -> Host:
     return Host(**values)
 
 
+def _service(values: dict[str, Any]) -> Service:
+    values["revisions"] = tuple(map(_revision, values["revisions"]))
+    values["instances"] = tuple(Instance(**instance) for instance in values["instances"])
+    values["failures"] = tuple(Failure(**failure) for failure in values["failures"])
+    return Service(**values)
+
+
+def _revision(values: dict[str, Any]) -> Revision:
+    asked = values["asked"]
+    asked["args"], asked["required"], asked["env"] = tuple(asked["args"]), tuple(asked["required"]), _pairs(asked["env"])
+    values["asked"] = ServiceDeployed(**asked)
+    return Revision(**values)
+
+
 def _pairs(lists: list[list[str]]) -> tuple[tuple[str, str], ...]:
     return tuple((name, text) for name, text in lists) if lists else ()
 
@@ -91,6 +108,11 @@ def _pairs(lists: list[list[str]]) -> tuple[tuple[str, str], ...]:
 def _put_host(state: State, values: dict[str, Any]) -> None:
     host = _host(values)
     state.hosts[host.id] = host
+
+
+def _put_service(state: State, values: dict[str, Any]) -> None:
+    service = _service(values)
+    state.put_service(service.id, service)
 
 
 def _put_key(state: State, record: list[Any]) -> None:
@@ -112,5 +134,6 @@ _RESTORE: dict[str, Callable[[State, Any], object]] = {
     "jobs": lambda state, values: state.enter(_job(values)),
     "recent": lambda state, values: state.enter(_job(values)),
     "hosts": _put_host,
+    "services": _put_service,
     "keys": _put_key,
 }

@@ -1,4 +1,4 @@
-"""The fold of a log: every live job, every host, the idempotency keys, and the indexes that make claims cheap.
+"""The fold of a log: every live job, every host, every service, the idempotency keys, and the indexes that make claims cheap.
 
 `apply` takes one event; it returns what it replaced, so that events which were not committed can be taken back (`undo`). Memory grows with
 live work: a finished job is kept as a head without outputs while it is among the latest thousand, afterwards the log alone knows it.
@@ -13,6 +13,8 @@ from skyclaw.scheduling.hosts import Host
 from skyclaw.scheduling.idempotency import Answered, Keys
 from skyclaw.scheduling.jobs import LEASED, QUEUED, Job, Stamp
 from skyclaw.scheduling.matching import DelayedJobs, ReadyJobs
+from skyclaw.services import service as services
+from skyclaw.services.service import Service
 
 RECENT = 1000
 
@@ -32,6 +34,8 @@ class State:
         self.delayed = DelayedJobs(self.jobs.get)
         self.held: dict[str, set[str]] = {}  # host id -> ids of the jobs it leases
         self.queued = 0
+        self.services: dict[str, Service] = {}
+        self.placed: dict[str, dict[str, str]] = {}  # host id -> its instances -> whose they are (service id)
 
     def find(self, job_id: str) -> Job | None:
         """A live job, or a recently finished one as its head."""
@@ -53,6 +57,9 @@ class State:
                 return self._remember(scope, key, Answered(digest, subjects, stamp.seq, stamp.at))
             case ev.HostRegistered() | ev.HostModeChanged() | ev.HostForgotten():
                 return [self._put_host(event.host_id, hosts.evolve(self.hosts.get(event.host_id), event, stamp))]
+        service_id = getattr(event, "service_id", None)
+        if service_id is not None:
+            return [self.put_service(service_id, services.evolve(self.services.get(service_id), event, stamp.at))]
         return []  # it is about the log itself
 
     def _apply_to_job(self, event: ev.Event, stamp: Stamp) -> list[Undo]:
@@ -88,6 +95,22 @@ class State:
         else:
             self.hosts[host_id] = host
         return partial(self._put_host, host_id, old)
+
+    def put_service(self, service_id: str, service: Service | None) -> Undo:
+        """Make this the service's present version (None: there is none); running the answer makes the former one present again."""
+        old = self.services.get(service_id)
+        for instance in old.instances if old is not None else ():
+            placed = self.placed[instance.host_id]
+            del placed[instance.id]
+            if not placed:
+                del self.placed[instance.host_id]
+        if service is None:
+            self.services.pop(service_id, None)
+        else:
+            self.services[service_id] = service
+            for instance in service.instances:
+                self.placed.setdefault(instance.host_id, {})[instance.id] = service_id
+        return partial(self.put_service, service_id, old)
 
     def put(self, job: Job) -> Undo:
         """Make this the job's present version; running the answer makes the former one present again."""

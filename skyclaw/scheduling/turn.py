@@ -13,11 +13,13 @@ from skyclaw.scheduling import hosts
 from skyclaw.scheduling.jobs import QUEUED, Job, Stamp
 from skyclaw.scheduling.leases import Deadlines
 from skyclaw.scheduling.state import State, Undo, undo_all
+from skyclaw.services.service import Service
 
 Ticket = object  # names the one who waits for an answer; only its identity counts
 
 RESULTS = ev.JobCompleted | ev.JobFailed
 LEASE_ENDS = ev.JobReleased | ev.JobLeaseExpired | ev.JobCompleted | ev.JobFailed | ev.JobCancelled
+WANTED_CHANGES = ev.InstancePlaced | ev.InstanceDraining | ev.InstanceEnded
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Rules:
     max_queued: int = 1_000_000
     key_ttl_ms: int = 86_400_000
     max_parked: int = 48
+    service_lease_ms: int = 15_000
 
 
 class Book:
@@ -43,6 +46,7 @@ class Book:
         self.deadlines = Deadlines()
         self.quarantine: dict[str, int] = {}  # host id -> its end
         self.losses: dict[str, int] = {}  # leases lost in a row by hosts that are registered in other logs
+        self.renewed: dict[str, int] = {}  # instance of a service -> since when its lease has its full time
 
     @property
     def owned(self) -> bool:
@@ -59,6 +63,8 @@ class Book:
         for host in self.state.hosts.values():
             if host.losses_in_a_row >= hosts.LOSSES_TO_QUARANTINE:
                 self.quarantine[host.id] = now + hosts.QUARANTINE_MS
+        for service in self.state.services.values():
+            self.renewed.update(dict.fromkeys((instance.id for instance in service.instances), now))
 
     def close(self) -> None:
         """Own the log no more."""
@@ -80,12 +86,13 @@ class Book:
 class News:
     """What somebody may wait for."""
 
-    __slots__ = ("freed", "ready", "touched")
+    __slots__ = ("freed", "ready", "touched", "wanted")
 
     def __init__(self) -> None:
         self.ready: list[tuple[Book, Job]] = []  # became free to be claimed
         self.freed: set[str] = set()  # hosts that hold a lease less
         self.touched: set[str] = set()  # jobs
+        self.wanted: set[str] = set()  # hosts of which other instances of services are wanted than before
 
     def take(self, book: Book, event: ev.Event, job_id: str, before: Job | None) -> None:
         """Note what a job's event means to those who wait; `before` is the live job as it was."""
@@ -95,6 +102,13 @@ class News:
         after = book.state.jobs.get(job_id)
         if after is not None and after.status == QUEUED:
             self.ready.append((book, after))
+
+    def take_wanted(self, event: ev.Event, before: Service | None) -> None:
+        """Note what an event means to a host that runs instances of services; `before` is the service as it was."""
+        if isinstance(event, ev.InstancePlaced):
+            self.wanted.add(event.host_id)
+        elif isinstance(event, WANTED_CHANGES) and before is not None:
+            self.wanted.update(instance.host_id for instance in before.instances if instance.id == event.instance_id)
 
 
 class Turn:
@@ -119,6 +133,8 @@ class Turn:
         for event in events:
             job_id = getattr(event, "job_id", None)
             before = state.jobs.get(job_id) if job_id else None
+            if job_id is None and isinstance(event, WANTED_CHANGES):
+                self.news.take_wanted(event, state.services.get(event.service_id))
             self._undo += state.apply(event, Stamp(state.end + 1, book.epoch, self.now))
             self.events.append(event)
             if job_id:
@@ -126,6 +142,9 @@ class Turn:
                 self._follow(event, before)
             elif isinstance(event, ev.HostForgotten):
                 self._quarantine(event.host_id, None)
+            elif isinstance(event, ev.InstancePlaced | ev.InstanceEnded):
+                placed = isinstance(event, ev.InstancePlaced)
+                self._undo.append(_put(book.renewed, event.instance_id, self.now if placed else None))
 
     def hear(self, event: ev.Event, stamp: Stamp) -> None:
         """Let an event happen that was decided before; nothing follows from it here."""

@@ -1,7 +1,7 @@
-"""Jobs that are no longer live, read back by folding their own few events. Safe to use from any thread.
+"""Jobs that are no longer live, and services as they were, read back by folding their own few events. Safe to use from any thread.
 
-A job's events stand in one log, the one whose tag its id bears; a host's stand in every log in which it was registered. What is not
-committed yet may be replaced: whoever must not see it says up to which position to read.
+A job's events stand in one log, the one whose tag its id bears, and so do a service's; a host's stand in every log in which it was
+registered. What is not committed yet may be replaced: whoever must not see it says up to which position to read.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,10 +10,12 @@ from contextlib import suppress
 from skyclaw import events as ev
 from skyclaw.codec import CODEC, Codec, UnsupportedEvent
 from skyclaw.errors import NotUnderstood
-from skyclaw.ids import JOB_ID
+from skyclaw.ids import JOB_ID, SERVICE_ID
 from skyclaw.records import Record
 from skyclaw.scheduling import jobs
 from skyclaw.scheduling.jobs import CANCELLED, COMPLETED, FAILED, Job, Stamp
+from skyclaw.services import service as services
+from skyclaw.services.service import Service
 from skyclaw.store.event_log import EventLog
 
 ENDS = {COMPLETED: ev.JobCompleted.__name__, FAILED: ev.JobFailed.__name__, CANCELLED: ev.JobCancelled.__name__}
@@ -31,10 +33,17 @@ class Archive:
         """The job with its outputs, as it was at position `until` (now, when None); None when its log does not know it."""
         return self._fold(self.events(job_id, until))
 
+    def service(self, service_id: str, until: int | None = None) -> Service | None:
+        """The service as it was at position `until` (now, when None), or before it was forgotten; None when its log does not know it."""
+        service: Service | None = None
+        for event, r in self._understood(self.events(service_id, until)):
+            service = services.evolve(service, event, r.at) or service
+        return service
+
     def events(self, stream: str, until: int | None = None) -> list[Record]:
-        """The events of one job or host up to position `until` (all, when None), log by log, oldest first."""
+        """The events of one job, service or host up to position `until` (all, when None), log by log, oldest first."""
         records = self._store.stream(stream, until)
-        if JOB_ID.fullmatch(stream):
+        if JOB_ID.fullmatch(stream) or SERVICE_ID.fullmatch(stream):
             return [record for record in records if record.log == stream[_TAG]]
         return records
 
@@ -66,14 +75,19 @@ class Archive:
             before, limit = page[-1][0], limit - len(page)
 
     def _fold(self, records: list[Record]) -> Job | None:
-        """The job as far as this version understands its events; raises NotUnderstood when it is not even the first one."""
+        """The job as far as this version understands its events."""
         job = None
-        for r in records:
+        for event, r in self._understood(records):
+            job = jobs.evolve(job, event, Stamp(r.seq, r.epoch, r.at))
+        return job
+
+    def _understood(self, records: list[Record]) -> Iterator[tuple[ev.Event, Record]]:
+        """The events up to the first one that this version does not understand; raises NotUnderstood when there is none before it."""
+        for number, r in enumerate(records):
             try:
                 event = self._codec.decode(r.type, r.version, r.data)
             except UnsupportedEvent as unknown:
-                if job is None:
+                if number == 0:
                     raise NotUnderstood from unknown
-                break
-            job = jobs.evolve(job, event, Stamp(r.seq, r.epoch, r.at))
-        return job
+                return
+            yield event, r

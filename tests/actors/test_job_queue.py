@@ -179,6 +179,18 @@ def test_a_line_is_taken_back_once(bench: Bench) -> None:
     assert bench.live() == {kept}
 
 
+def test_a_service_that_could_not_be_stored_is_gone_and_so_are_its_instances(bench: Bench) -> None:
+    bench.ask(cmd.Register("h", "h", ("service-host",), 1, (("services", "4"),)))
+    bench.store_all()
+    bench.actor.handle(Committed(bench.home, bench.end(bench.home)))
+    kept = bench.end(bench.home)
+    bench.ask(cmd.Deploy("web", "serve", replicas=2))
+    assert len(bench.queue.books.home.renewed) == 2
+    bench.actor.handle(Rejected(bench.home, 0, kept))
+    book = bench.queue.books.home
+    assert (book.state.services, book.state.placed, book.renewed, book.state.end) == ({}, {}, {}, kept)
+
+
 def test_what_the_store_has_beyond_is_built_on_by_the_new_owner(bench: Bench) -> None:
     job = bench.asked(OTHER)
     bench.record(OTHER, ev.OwnershipTaken("m", "founded"), job, ev.JobLeased(job.job_id, "h", 60_000))

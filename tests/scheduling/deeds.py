@@ -23,7 +23,7 @@ from skyclaw.scheduling.jobs import Stamp
 from skyclaw.scheduling.snapshots import Picture, restore
 from skyclaw.scheduling.state import State
 from tests.scheduling.judge import KEY_TTL, SILENCE, Facts, looks
-from tests.scheduling.life import LATER, LEASE, MAX_QUEUED, PARKED, Life, Ticket
+from tests.scheduling.life import LATER, LEASE, MAX_QUEUED, PARKED, SERVICE_LEASE, Life, Ticket
 from tests.scheduling.making import asked, outcome
 from tests.scheduling.observing import observed
 
@@ -38,7 +38,7 @@ class Deeds(Life):
     def begin(self, offered: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
         """Some hosts, and some work."""
         for number, host in enumerate(offered):
-            self.register(f"h{number + 1}", host["names"], host["room"], 0, None)
+            self.register(f"h{number + 1}", host["names"], host["room"], 0, None, host["takes"])
         if wanted:
             self.enqueue(wanted, None)
         self.commit(len(self.pending))
@@ -136,7 +136,8 @@ class Deeds(Life):
             self.waiting[ticket] = "watch", job_id
         answer = self.take_in(self.queue.ask(ticket, cmd.FindJob(job_id, park=True), self.now), ticket)
         if not live:
-            assert answer == ans.Elsewhere(job_id, self.state.end)
+            assert isinstance(answer, ans.Elsewhere)
+            assert (answer.job_id, answer.until) == (job_id, self.pending[-1].turn.start)
         elif full:
             assert answer.parked is False
         else:
@@ -179,12 +180,13 @@ class Deeds(Life):
 
     # What hosts do.
 
-    def register(self, host_id: str, offered: tuple[str, ...], room: int, listed: int, key: Key) -> None:
+    def register(self, host_id: str, offered: tuple[str, ...], room: int, listed: int, key: Key, takes: str | None) -> None:
         """Begin a life, keeping some leases of the former one."""
         held = self.judge.held(host_id)
         kept = [job_id for number, job_id in enumerate(held) if listed >> number & 1]
         leases = tuple(cmd.HeldLease(job_id, str(self.judge.jobs[job_id].token)) for job_id in kept)
-        command = cmd.Register(host_id, host_id, offered, room, leases=leases, keyed=self.keyed(key, "/v1/hosts/register"))
+        labels = (("services", takes),) if takes is not None else ()
+        command = cmd.Register(host_id, host_id, offered, room, labels, leases, keyed=self.keyed(key, "/v1/hosts/register"))
         if self.perform(command) is not None:
             self.seen[host_id] = self.now
             assert {event.job_id for event in self.new(ev.JobReleased) if event.lost} == set(held) - set(kept)
@@ -358,7 +360,10 @@ class Deeds(Life):
         for job_id in [job_id for job_id, job in self.judge.jobs.items() if job.status == "leased"]:
             assert (self.queue.books.home.deadlines.end_of(job_id) or 0) > self.now
         assert answer.expired == len(self.new(ev.JobLeaseExpired))
-        assert all(self.judge.held(host_id) or self.now - self.seen[host_id] <= SILENCE for host_id in self.judge.hosts)
+        busy = {host_id for host_id in self.judge.hosts if self.judge.held(host_id) or self.judge.instances_of(host_id)}
+        assert all(self.now - self.seen[host_id] <= SILENCE for host_id in self.judge.hosts if host_id not in busy)
+        assert all(self.now - at < SERVICE_LEASE for at in self.queue.books.home.renewed.values())
+        assert answer.lost >= sum(event.reason in ("lost", "unclaimed") for event in self.new(ev.InstanceEnded))
         assert all(entry[3] >= self.now - KEY_TTL - PURGE for entry in self.judge.keys.values())
 
     def commit(self, number: int) -> None:

@@ -89,6 +89,8 @@ KEY = One([None] * 12 + [(key, digest) for key in ("k1", "k2") for digest in ("d
 NEEDED = One([(), ("a",), ("b",), ("a", "b")])
 OFFERED = One([("a", "b"), ("a", "b"), ("a",), ("b",), ()])
 ROOM = One([1, 2, 3])
+TAKES = One(["4", "4", "1", "0", None])
+NAME = One(["s1", "s2"])
 WISH = All(
     {
         "required": NEEDED,
@@ -104,7 +106,7 @@ TOLD = All({"index": INDEX, "which": WHICH, "success": YES_OR_NO})
 PAUSES = [0, 0, 0, 0, 1, 1_000, 1_000, 11_000, 31_000, 31_000]
 LEASES = [60_000, 60_000, 60_000, 60_000, 60_000, 100_000]
 
-BEGINNING = Habit(1, {"offered": Some(All({"names": OFFERED, "room": ROOM}), 3), "wanted": Some(WISH, 6, 0)})
+BEGINNING = Habit(1, {"offered": Some(All({"names": OFFERED, "room": ROOM, "takes": TAKES}), 3), "wanted": Some(WISH, 6, 0)})
 HABITS = {
     "enqueue": Habit(10, {"wanted": Some(WISH, 3), "key": KEY}),
     "cancel": Habit(3, {"index": INDEX, "key": KEY}),
@@ -113,7 +115,9 @@ HABITS = {
     "give_up": Habit(2, {"index": INDEX}),
     "explain": Habit(1, {"index": INDEX}),
     "survey": Habit(1, {}),
-    "register": Habit(2, {"host_id": One(["h1", "h2", "h3"]), "offered": OFFERED, "room": ROOM, "listed": INDEX, "key": KEY}),
+    "register": Habit(
+        2, {"host_id": One(["h1", "h2", "h3"]), "offered": OFFERED, "room": ROOM, "listed": INDEX, "key": KEY, "takes": TAKES}
+    ),
     "claim": Habit(12, {"number": FEW, "limit": ROOM, "claim_id": One([None, None, "c1", "c2"]), "park": YES_OR_NO, "key": KEY}),
     "work": Habit(5, {"number": FEW, "ends": Some(END, 3)}),
     "heartbeat": Habit(4, {"number": FEW, "style": One(["without a list", "all", "none", "some and strange ones"]), "key": KEY}),
@@ -123,6 +127,12 @@ HABITS = {
     "change_mode": Habit(3, {"number": FEW, "mode": One(["active", "active", "active", "paused", "draining"]), "key": KEY}),
     "pass_time": Habit(5, {"ms": One([0, 1, 500, 6_000, 31_000])}),
     "reap": Habit(8, {"ms": One([*PAUSES, *LEASES, *PAUSES, *LEASES, 600_000, DAY + 60_001])}),
+    "deploy": Habit(3, {"name": NAME, "replicas": One([None, 1, 2, 3]), "key": KEY}),
+    "change_service": Habit(4, {"name": NAME, "what": One(["1", "2", "3", "3", "stop", "restart", "restart", "remove"]), "key": KEY}),
+    "look_at_services": Habit(1, {"name": NAME}),
+    "sync": Habit(8, {"number": FEW, "status": One(["running", "running", "running", "starting", "failed", "ended"]), "index": INDEX}),
+    "claim_service": Habit(2, {"number": FEW}),
+    "report_service": Habit(3, {"number": FEW, "name": NAME, "status": One(["running", "running", "pending", "failed"]), "key": KEY}),
     "commit": Habit(8, {"number": One(range(1, 20))}),
     "fail_to_commit": Habit(4, {"number": One([1, 2, 3, 4, 5])}),
     "send_home": Habit(1, {}),

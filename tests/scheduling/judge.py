@@ -9,6 +9,7 @@ from typing import Any
 
 from skyclaw import events as ev
 from skyclaw.scheduling.jobs import Job
+from tests.scheduling.service_judge import TYPESCRIPT_ROOM, ServiceJudge
 
 LOSSES = {"openclaw-run": 1}
 KEY_TTL = 86_400_000
@@ -68,13 +69,21 @@ class HostFacts:
     mode: str = "active"
     changes: int = 1
     losses: int = 0
+    takes: str | None = None  # instances of services, as its label says
+
+    @property
+    def managed(self) -> bool:
+        return self.takes is not None
+
+    @property
+    def room_for_instances(self) -> int:
+        return TYPESCRIPT_ROOM if self.takes is None else int(self.takes)
 
 
 @dataclass
-class Judge:
+class Judge(ServiceJudge):
     """Hears the events of one log from its beginning."""
 
-    end: int = 0
     jobs: dict[str, Facts] = field(default_factory=dict)
     hosts: dict[str, HostFacts] = field(default_factory=dict)
     keys: dict[tuple[str, str], tuple[str, tuple[str, ...], int, int]] = field(default_factory=dict)
@@ -136,7 +145,7 @@ class Judge:
 
     def _HostRegistered(self, event: ev.HostRegistered, _epoch: str, _at: int) -> None:
         old = self.hosts.get(event.host_id)
-        born = HostFacts(frozenset(event.capabilities), event.max_parallel, self.end)
+        born = HostFacts(frozenset(event.capabilities), event.max_parallel, self.end, takes=dict(event.labels).get("services"))
         if old is not None:
             born = replace(born, mode="paused" if old.mode == "paused" else "active", changes=old.changes + 1, losses=old.losses)
         self.hosts[event.host_id] = born
@@ -148,7 +157,15 @@ class Judge:
 
     def _HostForgotten(self, event: ev.HostForgotten, _epoch: str, _at: int) -> None:
         assert not self.held(event.host_id)
+        assert not self.instances_of(event.host_id)
         del self.hosts[event.host_id]
+
+    def _InstancePlaced(self, event: ev.InstancePlaced, epoch: str, at: int) -> None:
+        host, there = self.hosts[event.host_id], self.instances_of(event.host_id)
+        assert host.mode == "active"
+        assert len(there) < host.room_for_instances
+        assert host.managed or not there.keys() & self.services[event.service_id].instances.keys(), "it takes one of each service"
+        super()._InstancePlaced(event, epoch, at)
 
     def _JobEnqueued(self, event: ev.JobEnqueued, _epoch: str, at: int) -> None:
         assert event.job_id not in self.jobs

@@ -23,9 +23,10 @@ from skyclaw.scheduling.state import State
 from skyclaw.scheduling.turn import Rules, Turn
 from skyclaw.scheduling.turns import Turns
 from tests.scheduling.judge import SILENCE, Judge, looks
-from tests.scheduling.making import HOME, T0
+from tests.scheduling.making import HOME, T0, numbered_ids
 
 LEASE, OVERTIME, QUARANTINE = 60_000, 30_000, 600_000
+SERVICE_LEASE, ONLINE = 15_000, 15_000
 MAX_QUEUED, MAX_PARKED, RECENT = 10, 3, 3
 PARKED = "parked"
 LATER = "0.999.n/3"  # the token of a lease that a later owner gave
@@ -50,6 +51,8 @@ class Life:
         """Found the log."""
         self._short_memory = patch.object(state_module, "RECENT", RECENT)
         self._short_memory.start()
+        self._ids = numbered_ids()
+        self._ids.__enter__()  # drawn ids would make every life of a seed another one
         self.now, self.counter, self.owners = T0, 0, 0
         self.log: list[tuple[Stamp, ev.Event]] = []  # what is committed, as it was read back from its text
         self.archive: dict[str, list[tuple[Stamp, ev.Event]]] = {}
@@ -61,6 +64,7 @@ class Life:
     def end(self) -> None:
         """Leave no trace in other tests."""
         self._short_memory.stop()
+        self._ids.__exit__(None, None, None)
 
     def own(self, state: State) -> None:
         """Begin to own the log, whose fold this is."""
@@ -83,6 +87,7 @@ class Life:
         self.quarantine = {host_id: self.now + QUARANTINE for host_id, host in self.judge.hosts.items() if host.losses >= 5}
         self.floors: dict[str, int] = {}  # token -> before which its lease may not end
         self.limits: dict[str, int] = {}  # token -> up to which it may be renewed
+        self.renewed = {name: self.now for facts in self.judge.services.values() for name in facts.instances}  # instance -> since when
         for job_id, job in self.judge.jobs.items():
             if job.status == "leased":
                 self.lease_begins(job_id)
@@ -132,10 +137,10 @@ class Life:
         keyed = command.keyed
         before = self.judge.keys.get((keyed.scope, keyed.key)) if keyed else None
         if before is not None and keyed is not None and before[0] != keyed.digest:
-            refusal = IdempotencyConflict
+            refusal = NotOwner if getattr(command, "token", None) == LATER else IdempotencyConflict
         ticket = Ticket()
         answer = self.take_in(self.queue.ask(ticket, command, self.now), ticket)
-        if before is not None and refusal is not IdempotencyConflict:
+        if before is not None and keyed is not None and before[0] == keyed.digest:
             assert answer == ans.Repeated(before[1], before[2])
             return None
         if refusal is not None:
@@ -179,6 +184,11 @@ class Life:
                 assert self.floors[str(self.judge.jobs[job_id].token)] <= self.now, "a lease ended before its time"
             case ev.HostForgotten(host_id=host_id):
                 assert self.now - self.seen[host_id] > SILENCE
+            case ev.InstancePlaced(host_id=host_id):
+                assert self.quarantine.get(host_id, 0) <= self.now
+                assert self.now - max(self.seen[host_id], self.state.hosts[host_id].updated_at) <= ONLINE
+            case ev.InstanceEnded(instance_id=instance_id, reason="lost" | "unclaimed", error=error) if error != "its host ended it":
+                assert self.now - self.renewed[instance_id] >= SERVICE_LEASE, "an instance was given up before its time"
 
     def soft_state_follows(self, event: ev.Event) -> None:
         """And changes with the events."""
@@ -186,6 +196,8 @@ class Life:
             case ev.JobLeased(job_id=job_id):
                 self.lease_begins(job_id)
                 self.tokens.append(str(self.judge.jobs[job_id].token))
+            case ev.InstancePlaced(instance_id=instance_id):
+                self.renewed[instance_id] = self.now
             case ev.HostForgotten(host_id=host_id):
                 self.quarantine.pop(host_id, None)
             case ev.JobLeaseExpired(host_id=host_id) if host_id in self.judge.hosts and self.judge.hosts[host_id].losses >= 5:
@@ -210,6 +222,9 @@ class Life:
                 assert (host.version, mode) == (facts.changes, self.mode_of(host.id))
             case ans.HeartbeatSeen(host=seen):
                 self.check(seen)
+            case ans.ServiceSeen(service=service) | ans.ServiceExplained(service=service):
+                facts = self.judge.services.get(service.id)
+                assert (service.removed, service.instances) == (True, ()) if facts is None else service.version == facts.changes
 
     def mode_of(self, host_id: str) -> str:
         """What a host is shown to be."""

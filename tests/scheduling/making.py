@@ -1,17 +1,22 @@
 """Short words for what the tests of the queue are made of."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import count
 from typing import Any
+from unittest.mock import patch
 
 from skyclaw import commands as cmd
 from skyclaw import events as ev
+from skyclaw.answers import Synced
 from skyclaw.errors import SkyclawError
-from skyclaw.scheduling import jobs
+from skyclaw.scheduling import jobs, service_desk
 from skyclaw.scheduling.jobs import Job, Stamp
 from skyclaw.scheduling.queue import Queue
 from skyclaw.scheduling.state import State
 from skyclaw.scheduling.turn import Rules
 from skyclaw.scheduling.turns import Turns
+from skyclaw.services.service import Service
 
 HOME = "5eed5eed"  # tag of the log; the ids of most jobs in these tests are short, and belong to it nevertheless
 EPOCH = "0.1.n"
@@ -70,6 +75,17 @@ def folded(*events: ev.Event, at: int = T0) -> State:
 def held(job_id: str, token: str) -> cmd.HeldLease:
     """A lease that a host says it holds."""
     return cmd.HeldLease(job_id, token)
+
+
+@contextmanager
+def numbered_ids() -> Iterator[None]:
+    """Services and their instances have numbers instead of drawn ids."""
+    numbers = count(1)
+    with (
+        patch.object(service_desk, "new_service_id", lambda log: f"svc_{log}-0000-4000-8000-{next(numbers):012}"),
+        patch.object(service_desk, "new_instance_id", lambda log: f"ins_{log}-0000-4000-8000-{next(numbers):012}"),
+    ):
+        yield
 
 
 class Shop:
@@ -134,6 +150,26 @@ class Shop:
         self.enqueue(asked(job_id, **fields))
         assert self.claim(host_id) == [job_id]
         return self.token_of(job_id)
+
+    def host(self, host_id: str = "h1", takes: str | None = "16", capabilities: Iterable[str] = ("service-host",), **fields: Any) -> Any:
+        """A host that runs services begins a life; one that does not say how many it takes is of the TypeScript kind."""
+        return self.register(host_id, capabilities, labels=(("services", takes),) if takes is not None else (), **fields)
+
+    def deploy(self, name: str = "web", **fields: Any) -> Service:
+        """Deploy a service, or its next revision."""
+        service: Service = self.ask(cmd.Deploy(name, fields.pop("command", "serve"), **fields)).service
+        return service
+
+    def service(self, service: str = "web") -> Service:
+        """The service as it is now."""
+        found: Service = self.ask(cmd.FindService(service)).service
+        return found
+
+    def sync(self, host_id: str = "h1", status: str = "running", *, only: Iterable[str] | None = None, **fields: Any) -> Synced:
+        """The host says of all its instances, or of these only, that they have this status."""
+        mine = [instance.id for _, _, instance in self.books.instances(host_id, self.books.all)] if only is None else only
+        answer: Synced = self.ask(cmd.SyncServices(host_id, tuple(cmd.InstanceNews(one, status, **fields) for one in mine)))
+        return answer
 
     def token_of(self, job_id: str) -> str:
         """The token of the lease in force."""

@@ -21,10 +21,11 @@ from skyclaw.scheduling.queue import Queue
 from skyclaw.scheduling.state import State
 from skyclaw.scheduling.turn import Rules, Turn
 from skyclaw.scheduling.turns import Turns
-from tests.scheduling.making import T0, asked, outcome
+from tests.scheduling.making import T0, asked, numbered_ids, outcome
 
 LOGS = ("aaaaaaaa", "bbbbbbbb")
 LEASE = 60_000
+MOST_HOPS = 3
 
 
 def job_id(log: str, number: int) -> str:
@@ -35,8 +36,8 @@ def job_id(log: str, number: int) -> str:
 class Ticket:
     """Somebody who waits, at which node and with what."""
 
-    def __init__(self, node: int, command: cmd.Command) -> None:
-        self.node, self.command = node, command
+    def __init__(self, node: int, command: cmd.Command, hops: int = 0) -> None:
+        self.node, self.command, self.hops = node, command, hops
         self.answer: Any = None
 
 
@@ -69,6 +70,7 @@ class Network:
         self.acknowledged: set[str] = set()  # jobs
         self.finished: set[str] = set()
         self.leases: dict[str, dict[str, str]] = {}  # host -> job -> token, as the hosts were told
+        self.run: dict[str, dict[str, str]] = {}  # host -> instance -> what the host says of it
         self.nodes = [self.born(number) for number in range(len(LOGS))]
         for number, log in enumerate(LOGS):
             self.give(log, number)
@@ -174,6 +176,11 @@ class Network:
                 assert before is not None
                 assert before.lease is not None
                 assert before.lease.host_id == host_id
+            case ev.ServiceDeployed(service_id=name, revision=1):
+                assert name[4:12] == log
+                assert all(one.name != event.name for one in self.folded(log).services.values()), "a name is given once"
+            case ev.InstancePlaced(instance_id=name):
+                assert name[4:12] == log
         self.logs[log].append((Stamp(len(self.logs[log]) + 1, epoch, at), CODEC.decode(*CODEC.encode(event))))
 
     def crash(self, number: int) -> None:
@@ -189,9 +196,9 @@ class Network:
 
     # Asking
 
-    def ask(self, number: int, command: cmd.Command) -> Ticket:
+    def ask(self, number: int, command: cmd.Command, hops: int = 0) -> Ticket:
         """Ask a node."""
-        ticket = Ticket(number, command)
+        ticket = Ticket(number, command, hops)
         self.take_in(number, self.nodes[number].queue.ask(ticket, command, self.now))
         return ticket
 
@@ -233,7 +240,7 @@ class Network:
         ticket.answer = answer
         command = ticket.command
         if isinstance(answer, NotOwner):
-            self.forward(ticket.node, command, answer.log)
+            self.forward(ticket.node, command, answer.log, ticket.hops + 1)
         elif isinstance(answer, ans.JobsSeen):
             self.acknowledged |= {seen.job.id for seen in answer.jobs}
         elif isinstance(answer, ans.Claimed) and isinstance(command, cmd.Claim):
@@ -249,25 +256,49 @@ class Network:
                 self.finished.add(command.job_id)
         elif isinstance(answer, ans.HostSeen) and isinstance(command, cmd.Register) and not command.forwarded:
             again = cmd.Register(
-                command.host_id, command.name, command.capabilities, command.max_parallel, (), command.leases, True, answer.host.life
+                command.host_id,
+                command.name,
+                command.capabilities,
+                command.max_parallel,
+                command.labels,
+                command.leases,
+                True,
+                answer.host.life,
             )
             for log in answer.owners:
                 self.ask(self.owners[log][0], again)
         elif isinstance(answer, ans.HeartbeatSeen) and isinstance(command, cmd.Heartbeat):
             for gone in answer.lost + answer.cancelled:
                 self.leases.get(command.host_id, {}).pop(gone, None)
+        elif isinstance(answer, ans.Synced) and isinstance(command, cmd.SyncServices):
+            self.obey(command, answer)
 
-    def forward(self, number: int, command: cmd.Command, log: str) -> None:
+    def obey(self, command: cmd.SyncServices, told: ans.Synced) -> None:
+        """A host does as it is told: it stops what is not wanted, by whoever speaks for its log, and runs what is."""
+        run, wanted = self.run.setdefault(command.host_id, {}), {instance.id: instance for _, instance in told.wanted}
+        named = {one.instance_id for one in command.news}
+        for name in [name for name in named & set(run) if name in told.stop or (name[4:12] in told.logs and name not in wanted)]:
+            live = self.folded(name[4:12]).placed.get(command.host_id, {})
+            assert name not in live, "a host stops what is wanted"
+            del run[name]
+        for name, instance in wanted.items():
+            assert instance.host_id == command.host_id
+            if instance.status == "draining":
+                run[name] = "ended"
+            elif name not in named or run.get(name) != "ended":
+                run.setdefault(name, "starting")
+
+    def forward(self, number: int, command: cmd.Command, log: str, hops: int) -> None:
         """Another coordinator is asked, if one is known; a claim that waits goes on here where it finds nothing there."""
         owner = self.owners[log][0]
-        if owner == number or not self.owns(owner, log):
+        if owner == number or not self.owns(owner, log) or hops > MOST_HOPS:
             return
         if isinstance(command, cmd.Claim):
             self.ask(owner, cmd.Claim(command.host_id, command.limit, command.claim_id, skip=tuple(one for one in LOGS if one != log)))
             if log not in command.skip:
                 self.ask(number, cmd.Claim(command.host_id, command.limit, command.claim_id, command.park, (*command.skip, log)))
         else:
-            self.ask(owner, command)
+            self.ask(owner, command, hops)
 
     # What may happen
 
@@ -282,7 +313,7 @@ class Network:
         leases = dict(self.leases.get(host_id, {})) if keep else {}
         self.leases[host_id] = leases
         listed = tuple(cmd.HeldLease(*held) for held in leases.items())
-        self.ask(node, cmd.Register(host_id, host_id, (), room, leases=listed))
+        self.ask(node, cmd.Register(host_id, host_id, (), room, (("services", "64"),), listed))
 
     def claim(self, node: int, host: int, limit: int, park: bool) -> None:
         """A host asks for work."""
@@ -304,6 +335,23 @@ class Network:
     def change_mode(self, node: int, host: int, mode: str) -> None:
         """An operator speaks."""
         self.ask(node, cmd.ChangeMode(f"h{host}", mode))
+
+    def deploy(self, node: int, name: str, replicas: int) -> None:
+        """A client wants a service, or another revision of it."""
+        self.ask(node, cmd.Deploy(name, "serve", replicas=replicas, required=()))
+
+    def change_service(self, node: int, name: str, what: str) -> None:
+        """Or something else of it."""
+        changes = {"stop": cmd.StopService(name), "restart": cmd.RestartService(name), "remove": cmd.RemoveService(name)}
+        self.ask(node, changes.get(what) or cmd.Scale(name, int(what)))
+
+    def sync(self, node: int, host: int, status: str) -> None:
+        """A host says how its instances are."""
+        host_id = f"h{host}"
+        run = self.run.setdefault(host_id, {})
+        for number in (node, 1 - node):
+            news = {name: known if known == "ended" else status for name, known in run.items()}
+            self.ask(number, cmd.SyncServices(host_id, tuple(cmd.InstanceNews(*one) for one in news.items())))
 
     def reap(self, node: int, ms: int) -> None:
         """Time passes."""
@@ -362,9 +410,14 @@ class Network:
                 book = node.queue.books.book(log)
                 if not node.decided[log] and (not book.epoch or book.epoch == self.owners[log][1]):
                     right = self.folded(log, book.state.end)
-                    same = [(one.end, one.jobs, one.hosts, one.held, one.queued, list(one.keys)) for one in (book.state, right)]
+                    same = [
+                        (one.end, one.jobs, one.hosts, one.held, one.queued, list(one.keys), one.services, one.placed)
+                        for one in (book.state, right)
+                    ]
                     assert same[0] == same[1]
                 assert book.epoch or not len(book.deadlines)
+                instances = {one.id for service in book.state.services.values() for one in service.instances}
+                assert set(book.renewed) == (instances if book.epoch else set())
 
     def calm_down(self) -> None:
         """Everything that can be committed is, everybody knows everything."""
@@ -401,6 +454,38 @@ class Network:
         assert self.acknowledged <= ended, "a job is lost"
         assert self.finished <= ended, "a result is lost"
         self.whoever_waits_is_served()
+        self.services_are_as_wanted()
+
+    def services_are_as_wanted(self) -> None:
+        """Every copy has the same services, and the hosts run what is wanted of them and nothing else."""
+        for _ in range(60):
+            for host in (1, 2, 9):
+                self.sync(0, host, "running")
+                self.calm_down()
+            self.reap(0, 5_000)
+            self.reap(1, 0)
+            self.calm_down()
+            if not self.unfinished():
+                break
+        assert not self.unfinished()
+        first, second = (node.queue.books for node in self.nodes)
+        assert first.services() == second.services()
+        assert {host_id: first.services_digest(host_id) for host_id in self.run} == {
+            host_id: second.services_digest(host_id) for host_id in self.run
+        }
+
+    def unfinished(self) -> list[object]:
+        """The services and hosts that are not as they are to be."""
+        books = self.nodes[0].queue.books
+        late: list[object] = []
+        for service in books.services():
+            good = [one for one in service.instances if (one.status, one.revision) == ("running", service.target)]
+            if not len(good) == len(service.instances) == service.wanted:
+                late.append(service)
+        for host_id, run in self.run.items():
+            if run.keys() != {instance.id for _, _, instance in books.instances(host_id, books.all)}:
+                late.append((host_id, run))
+        return late
 
     def whoever_waits_is_served(self) -> None:
         """A new job in each log finds the hosts that wait, at whichever node they do."""
@@ -433,6 +518,9 @@ DEEDS: dict[str, tuple[int, dict[str, list[Any]]]] = {
     "report": (8, {"node": [0, 1], "host": [1, 2], "which": [0, 1, 2]}),
     "heartbeat": (3, {"node": [0, 1], "host": [1, 2]}),
     "change_mode": (2, {"node": [0, 1], "host": [1, 2], "mode": ["active", "active", "paused", "draining"]}),
+    "deploy": (2, {"node": [0, 1], "name": ["s1", "s2"], "replicas": [1, 2, 3]}),
+    "change_service": (2, {"node": [0, 1], "name": ["s1", "s2"], "what": ["1", "2", "3", "stop", "restart", "restart", "remove"]}),
+    "sync": (5, {"node": [0, 1], "host": [1, 2], "status": ["starting", "running", "running", "failed", "ended"]}),
     "reap": (4, {"node": [0, 1], "ms": [0, 1000, 11_000, 31_000]}),
     "look": (1, {"node": [0, 1]}),
     "hear": (2, {"node": [0, 1]}),
@@ -448,8 +536,9 @@ DEEDS: dict[str, tuple[int, dict[str, list[Any]]]] = {
 def live(seed: int, deeds: int = 120) -> Network:
     """A whole life from one seed: run it again to see it again."""
     random, network = Random(seed), Network()  # noqa: S311  # nothing secret is drawn
-    for name in random.choices(list(DEEDS), [weight for weight, _ in DEEDS.values()], k=deeds):
-        getattr(network, name)(**{argument: random.choice(values) for argument, values in DEEDS[name][1].items()})
-        network.agree()
-    network.come_to_rest()
+    with numbered_ids():  # drawn ones would make every life of a seed another one
+        for name in random.choices(list(DEEDS), [weight for weight, _ in DEEDS.values()], k=deeds):
+            getattr(network, name)(**{argument: random.choice(values) for argument, values in DEEDS[name][1].items()})
+            network.agree()
+        network.come_to_rest()
     return network

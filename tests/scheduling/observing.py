@@ -20,6 +20,8 @@ def observed(state: State, names: Iterable[str] = ("a", "b", "c")) -> dict[str, 
         "keys": list(state.keys),
         "held": {host_id: set(held) for host_id, held in state.held.items() if held},
         "queued": state.queued,
+        "services": dict(state.services),
+        "placed": {host_id: dict(placed) for host_id, placed in state.placed.items()},
     }
     state.wake(FOREVER)
     seen["claims"] = {capabilities: list(drained(state, capabilities)) for capabilities in subsets(names)}

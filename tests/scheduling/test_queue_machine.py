@@ -13,12 +13,15 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from skyclaw.scheduling import jobs, turn
+from skyclaw.scheduling import jobs, service_desk, service_hosts, turn
+from skyclaw.scheduling.books import Books
 from skyclaw.scheduling.idempotency import Keys
 from skyclaw.scheduling.leases import Deadlines
 from skyclaw.scheduling.queue import Queue
-from tests.scheduling.deeds import Deeds
+from skyclaw.scheduling.state import State, Undo
+from skyclaw.services.service import Service
 from tests.scheduling.habits import BEGINNING, HABITS
+from tests.scheduling.service_deeds import ServiceDeeds
 
 THOROUGH = os.environ.get("SKYCLAW_HYPOTHESIS") == "thorough"
 LIVES = 15_000 if THOROUGH else 150
@@ -32,10 +35,10 @@ at_any_time: Any = rule
 
 def as_rule(name: str) -> Any:
     """The deed of this name, with arguments by habit."""
-    return at_any_time(**HABITS[name].strategies)(getattr(Deeds, name))
+    return at_any_time(**HABITS[name].strategies)(getattr(ServiceDeeds, name))
 
 
-class QueueMachine(Deeds, RuleBasedStateMachine):
+class QueueMachine(ServiceDeeds, RuleBasedStateMachine):
     """Every deed is a rule."""
 
     def __init__(self) -> None:
@@ -45,7 +48,7 @@ class QueueMachine(Deeds, RuleBasedStateMachine):
     def teardown(self) -> None:
         self.end()
 
-    begin = first(**BEGINNING.strategies)(Deeds.begin)
+    begin = first(**BEGINNING.strategies)(ServiceDeeds.begin)
     enqueue = as_rule("enqueue")
     cancel = as_rule("cancel")
     retry = as_rule("retry")
@@ -63,21 +66,29 @@ class QueueMachine(Deeds, RuleBasedStateMachine):
     change_mode = as_rule("change_mode")
     pass_time = as_rule("pass_time")
     reap = as_rule("reap")
+    deploy = as_rule("deploy")
+    change_service = as_rule("change_service")
+    look_at_services = as_rule("look_at_services")
+    sync = as_rule("sync")
+    claim_service = as_rule("claim_service")
+    report_service = as_rule("report_service")
     commit = as_rule("commit")
     fail_to_commit = as_rule("fail_to_commit")
     send_home = as_rule("send_home")
     take_picture = as_rule("take_picture")
     crash = as_rule("crash")
 
-    memory_agrees_with_the_events = invariant()(Deeds.memory_agrees_with_the_events)
-    hosts_and_keys_agree_with_the_events = invariant()(Deeds.hosts_and_keys_agree_with_the_events)
-    every_lease_in_force_has_an_end_and_nothing_else_has = invariant()(Deeds.every_lease_in_force_has_an_end_and_nothing_else_has)
-    those_who_wait_have_a_place_each = invariant()(Deeds.those_who_wait_have_a_place_each)
+    memory_agrees_with_the_events = invariant()(ServiceDeeds.memory_agrees_with_the_events)
+    hosts_and_keys_agree_with_the_events = invariant()(ServiceDeeds.hosts_and_keys_agree_with_the_events)
+    every_lease_in_force_has_an_end_and_nothing_else_has = invariant()(ServiceDeeds.every_lease_in_force_has_an_end_and_nothing_else_has)
+    services_agree_with_the_events = invariant()(ServiceDeeds.services_agree_with_the_events)
+    every_instance_has_a_lease_and_nothing_else_has = invariant()(ServiceDeeds.every_instance_has_a_lease_and_nothing_else_has)
+    those_who_wait_have_a_place_each = invariant()(ServiceDeeds.those_who_wait_have_a_place_each)
 
 
 def live(seed: int, deeds: int = DEEDS_IN_A_LIFE) -> None:
     """A whole life from one seed: run it again to see it again."""
-    random, life = Random(seed), Deeds()  # noqa: S311  # nothing secret is drawn
+    random, life = Random(seed), ServiceDeeds()  # noqa: S311  # nothing secret is drawn
     life.begin_to_live()
     try:
         life.begin(**BEGINNING.draw(random))
@@ -119,6 +130,16 @@ def seeded_lives_fail() -> bool:
     return any(_fails(partial(live, seed)) for seed in range(LIVES))
 
 
+def _put_without_instances(state: State, service_id: str, service: Service | None) -> Undo:
+    """As it should be, but for the index."""
+    old = state.services.pop(service_id, None)
+    if service is not None:
+        state.services[service_id] = service
+        for instance in service.instances:
+            state.placed.setdefault(instance.host_id, {})[instance.id] = service_id
+    return partial(_put_without_instances, state, service_id, old)
+
+
 FAULTS = {
     "every report is accepted, whoever sends it": (jobs, "require_lease", lambda *_: None),
     "a used idempotency key is not found": (Keys, "find", lambda *_: None),
@@ -127,6 +148,10 @@ FAULTS = {
     "a turn is taken back in the wrong order": (turn, "undo_all", lambda steps: [step() for step in steps]),
     "a lost lease is never counted": (jobs, "losses_allowed", lambda _: 10**9),
     "leases are not renewed": (Deadlines, "renew", lambda *_: None),
+    "a host's word does not renew the leases of its instances": (service_hosts, "_renew", lambda *_: None),
+    "instances on a host are not counted": (Books, "count_instances", lambda *_: 0),
+    "services are not looked after": (service_desk, "reap", lambda _: 0),
+    "a service's instances are kept, whatever becomes of it": (State, "put_service", _put_without_instances),
     "a claim is never served again once it is parked": (Queue, "_settle", lambda *_: None),
 }
 

@@ -50,6 +50,14 @@ def test_the_lives_are_rich_enough() -> None:
         "HostRegistered",
         "HostModeChanged",
         "OwnershipTaken",
+        "ServiceDeployed",
+        "ServiceScaled",
+        "ServiceForgotten",
+        "RolloutEnded",
+        "InstancePlaced",
+        "InstanceReported",
+        "InstanceDraining",
+        "InstanceEnded",
         "finished",
     }
     assert wanted <= happened

@@ -51,7 +51,7 @@ def test_an_empty_state_has_a_picture_of_nothing_but_its_version() -> None:
     assert observed(restore(parts, 7))["end"] == 7
 
 
-@pytest.mark.parametrize("parts", [[], ['["version", [2]]'], ['["jobs", []]'], ['["version", [1.5]]']])
+@pytest.mark.parametrize("parts", [[], ['["version", [3]]'], ['["jobs", []]'], ['["version", [1.5]]']])
 def test_parts_of_another_version_are_not_read(parts: list[str]) -> None:
     with pytest.raises(SnapshotUnreadable):
         restore(parts, 7)

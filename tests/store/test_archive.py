@@ -9,7 +9,7 @@ from skyclaw import events as ev
 from skyclaw.codec import CODEC, Codec
 from skyclaw.errors import NotUnderstood
 from skyclaw.events import stream_of
-from skyclaw.ids import new_job_id
+from skyclaw.ids import new_job_id, new_service_id
 from skyclaw.records import Record, sealed
 from skyclaw.store.archive import CHUNK, Archive
 from skyclaw.store.event_log import EventLog
@@ -179,3 +179,46 @@ def test_a_job_is_read_as_far_as_this_version_understands_it(event_log: EventLog
     with pytest.raises(NotUnderstood):
         Archive(event_log, Codec(known=())).job(job_id)
     assert [job for _, job in Archive(event_log, Codec(known=())).enqueued(None, 9)] == [None]
+
+
+# Services
+
+
+def deployed(service_id: str, revision: int = 1) -> ev.ServiceDeployed:
+    return ev.ServiceDeployed(service_id, revision, "web", "serve", (), 1, ())
+
+
+def test_a_service_is_read_back_as_it_was_at_a_position(log: CountedLog) -> None:
+    service_id = new_service_id(log.log)
+    write(log, [deployed(service_id), ev.ServiceScaled(service_id, 3), ev.ServiceStopped(service_id)])
+    archive = Archive(log)
+    seen = [archive.service(service_id, until) for until in (1, 2, None)]
+    assert [(one.replicas, one.stopped, one.version) for one in seen if one is not None] == [(1, False, 1), (3, False, 2), (3, True, 3)]
+    assert archive.service(service_id, 0) is None
+    assert archive.service(new_service_id(log.log)) is None
+
+
+def test_a_forgotten_service_is_shown_as_it_was_last(log: CountedLog) -> None:
+    service_id = new_service_id(log.log)
+    write(log, [deployed(service_id), ev.ServiceRemoved(service_id), ev.ServiceForgotten(service_id)])
+    service = Archive(log).service(service_id)
+    assert service is not None
+    assert service.removed
+
+
+def test_a_service_is_known_to_the_log_whose_tag_it_bears_alone(log: CountedLog) -> None:
+    service_id = new_service_id("0ddba115")
+    write(log, [deployed(service_id)])
+    assert Archive(log).service(service_id) is None
+    write(log, [deployed(service_id)], "0ddba115")
+    assert [record.log for record in Archive(log).events(service_id)] == ["0ddba115"]
+
+
+def test_of_a_service_only_what_is_understood_counts(log: CountedLog) -> None:
+    service_id = new_service_id(log.log)
+    write(log, [deployed(service_id), ev.ServiceScaled(service_id, 3)])
+    service = Archive(log, Codec([ev.ServiceDeployed])).service(service_id)
+    assert service is not None
+    assert service.replicas == 1
+    with pytest.raises(NotUnderstood):
+        Archive(log, Codec([ev.ServiceScaled])).service(service_id)

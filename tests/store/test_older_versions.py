@@ -23,7 +23,7 @@ def written_by(version: str) -> MemoryEventLog:
     return log
 
 
-@pytest.mark.parametrize("version", ["version-1"])
+@pytest.mark.parametrize("version", ["version-1", "version-2"])
 def test_the_state_of_an_older_log_is_what_it_was(version: str) -> None:
     state, _ = rebuild(written_by(version))
     jobs = {job.id[-1]: job for job in (*state.jobs.values(), *state.recent.values())}
@@ -44,17 +44,41 @@ def test_the_state_of_an_older_log_is_what_it_was(version: str) -> None:
     assert len(state.keys) == 0  # pruned
 
 
+def test_the_services_of_an_older_log_are_what_they_were() -> None:
+    state, _ = rebuild(written_by("version-2"))
+    services = {service.name: service for service in state.services.values()}
+    assert {name: (service.status, service.rollout, service.target, service.replicas) for name, service in services.items()} == {
+        "web": ("running", "failed", 1, 1),
+        "stopped": ("running", "rolling", 1, 1),
+    }
+    web = services["web"]
+    (instance,) = web.instances
+    assert (instance.host_id, instance.status, instance.endpoint) == ("host-b", "running", "http://10.0.0.2:3100")
+    assert (web.present.asked.env, web.present.asked.health_path, web.present.asked.drain_ms) == ((("GREETING", "ä"),), "/health", 2000)
+    assert (web.newest.failures, web.reason) == (2, "python4 ENOENT")
+    assert sorted(state.placed) == ["host-b", "host-c"]
+
+
 def test_the_newest_log_holds_every_event_there_is() -> None:
-    log = written_by("version-1")
+    log = written_by("version-2")
     assert {record.type for record in log.tail(log.log, 0)} == {event.__name__ for event in ev.ALL}
 
 
 def test_a_snapshot_of_another_version_is_passed_over_for_the_events(monkeypatch: pytest.MonkeyPatch) -> None:
-    log = written_by("version-1")
+    log = written_by("version-2")
     state, _ = rebuild(log)
     monkeypatch.setattr(snapshots, "VERSION", 99)
     log.save_snapshot(log.log, log.head(log.log), list(snapshots.Picture(state).parts()))
     monkeypatch.undo()
     again, begun = rebuild(log)
     assert begun == 0
-    assert again.jobs == state.jobs
+    assert (again.jobs, again.services) == (state.jobs, state.services)
+
+
+def test_a_snapshot_has_everything_that_the_events_say() -> None:
+    log = written_by("version-2")
+    state, _ = rebuild(log)
+    log.save_snapshot(log.log, log.head(log.log), list(snapshots.Picture(state).parts()))
+    again, begun = rebuild(log)
+    assert begun == state.end
+    assert (again.jobs, again.services, again.placed) == (state.jobs, state.services, state.placed)

@@ -47,6 +47,7 @@ class Checker:
         self.truths: dict[str, dict[int, Truth]] = {}  # by log and generation
         self.refused: set[bytes] = set()  # hashes of records whose proposers were told that nothing was written
         self.acked: set[str] = set()
+        self.deployed: dict[str, set[str]] = {}  # name of each acknowledged service -> the logs that had it
         self.results: dict[str, str] = {}
         self.owners: dict[tuple[str, Epoch], str] = {}
         self.newest: dict[str, Epoch] = {}  # owner of each log
@@ -162,6 +163,10 @@ class Checker:
 
     def replied(self, m: Reply) -> None:
         """An answer leaves a coordinator: from now on the network is bound by it."""
+        if m.status == OK and m.op == "deploy":
+            logs = {log for log, truths in self.truths.items() for truth in truths.values() if m.body in truth.jobs}
+            require(logs, "an acknowledged service is not committed", m)
+            self.deployed.setdefault(m.body, set()).update(logs)
         if m.status != OK or m.op not in ("enqueue", "claim", "complete"):
             return
         job_id: str
@@ -215,10 +220,16 @@ class Checker:
         return f"unfinished {late}, lagging {lag}" if late or lag else ""
 
     def at_rest(self) -> None:
-        """Everything has come to rest: what vanished was reported, by those that had it."""
+        """Everything has come to rest: what vanished was reported, by those that had it, and all find the same services."""
         for log, (old, common) in self.vanished.items():
             unreported = [record.seq for record in old.records[common:] if record.hash not in self.reported and not self._kept(record)]
             require(not unreported, "orphans were not reported", log, unreported)
+
+        for name, logs in self.deployed.items():
+            there = {log for log in self.truths if name in self.truth(log).jobs}
+            require(there >= logs - self.vanished.keys(), "a service is lost", name, logs, there)
+            found = {p.clerk.log_of(name) for p in self.world.coordinators.values() if p.up}
+            require(not there or found == {min(there)}, "a name means several services", name, there, found)
 
     def _kept(self, record: Record) -> bool:
         """Is the vanished record still on the disk of some coordinator, which has not heard of the takeover, or was it wiped?"""

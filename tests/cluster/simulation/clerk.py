@@ -1,4 +1,8 @@
-"""What a coordinator does for clients and hosts, in small: enqueue, claim, renew, complete, expiry; each answer waits for its commit."""
+"""What a coordinator does for clients and hosts, in small: enqueue, claim, renew, complete, expiry, deploy.
+
+Each answer waits for its commit. A new service goes to the log that comes first of all that the coordinator knows, another revision to the
+log that knows the service.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,10 +14,10 @@ from skyclaw.cluster.replica import parse_epoch
 from skyclaw.cluster.replication import Effects, Node
 from skyclaw.codec import CODEC
 from skyclaw.errors import Unavailable
-from skyclaw.events import Event, JobCompleted, JobEnqueued, JobLeased, JobLeaseExpired, stream_of
+from skyclaw.events import Event, JobCompleted, JobEnqueued, JobLeased, JobLeaseExpired, ServiceDeployed, stream_of
 from skyclaw.records import Record, sealed
 from tests.cluster.simulation.disk import Disk
-from tests.cluster.simulation.jobs import Jobs, Token, fold
+from tests.cluster.simulation.jobs import Jobs, Token, fold, revision_of
 
 LEASE_MS = 150
 MOST_FORWARDS = 3
@@ -138,6 +142,9 @@ class Clerk:
         if request.op == "claim":
             self._claim(request)
             return
+        if request.op == "deploy":
+            self._deploy(request)
+            return
         log = request.args[0].split("/")[0]
         if not self._owns(log):
             self._forward(request, self.node.replica(log).owner.node)
@@ -154,6 +161,26 @@ class Clerk:
             self._reply(request, RETRY)
         else:
             self._answer(log, request, OK, job_id)
+
+    def _deploy(self, request: Request) -> None:
+        name = request.args[0]
+        log = self.log_of(name)
+        if log is None:
+            self._reply(request, RETRY)
+        elif not self._owns(log):
+            self._forward(request, self.node.replica(log).owner.node)
+        else:
+            revision = revision_of(self.books[log].jobs, name) + 1
+            event = ServiceDeployed(f"{log}/{name}", revision, name, "serve", (), 1, ())
+            if self._propose(log, event) is None:
+                self._reply(request, RETRY)
+            else:
+                self._answer(log, request, OK, name)
+
+    def log_of(self, name: str) -> str | None:
+        """The log that has the service of this name, or is to have it."""
+        known = {log: self.books[log].jobs if self._owns(log) else self.copies.get(log, {}) for log in self.node.logs}
+        return min((log for log, jobs in known.items() if name in jobs), default=min(known, default=None))
 
     def _is_new(self, book: Book, job_id: str) -> bool:
         return job_id not in book.jobs

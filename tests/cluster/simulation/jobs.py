@@ -1,4 +1,7 @@
-"""The simulation's jobs: the state of a log as a pure function of its records."""
+"""The simulation's jobs, and services: the state of a log as a pure function of its records.
+
+A service is an entry under its name, which no job has, and keeps nothing but the number of its latest revision.
+"""
 
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -14,11 +17,12 @@ Jobs = dict[str, "Job"]
 class Job(NamedTuple):
     """A job as its log has it."""
 
-    status: str  # queued | leased | done
+    status: str  # queued | leased | done, of a service: deployed
     token: Token = ("", 0)
     host: str = ""
     claim: str = ""
     result: str = ""
+    revision: int = 0  # of a service
 
 
 @lru_cache(maxsize=65536)
@@ -32,6 +36,9 @@ def fold(jobs: Jobs, record: Record) -> None:
     if record.type not in _FOLDED:
         return
     fields = _fields(record.data)
+    if record.type == "ServiceDeployed":
+        jobs[fields["name"]] = Job("deployed", revision=fields["revision"])
+        return
     job_id = fields["job_id"]
     if record.type == "JobEnqueued":
         jobs[job_id] = Job("queued")
@@ -43,11 +50,16 @@ def fold(jobs: Jobs, record: Record) -> None:
         jobs[job_id] = jobs[job_id]._replace(status="done", result=fields["stdout"])
 
 
-_FOLDED = frozenset({"JobEnqueued", "JobLeased", "JobLeaseExpired", "JobCompleted"})
+_FOLDED = frozenset({"JobEnqueued", "JobLeased", "JobLeaseExpired", "JobCompleted", "ServiceDeployed"})
+
+
+def revision_of(jobs: Jobs, name: str) -> int:
+    """The latest revision of a service; 0 when there is no such service."""
+    return jobs[name].revision if name in jobs else 0
 
 
 def is_of_a_job(record: Record) -> bool:
-    """Is it about a job, rather than about the log?"""
+    """Is it about a job or a service, rather than about the log?"""
     return record.type in _FOLDED
 
 
@@ -56,6 +68,8 @@ def legal(jobs: Jobs, record: Record) -> bool:
     if record.type not in _FOLDED:
         return True
     fields = _fields(record.data)
+    if record.type == "ServiceDeployed":
+        return bool(fields["revision"] == revision_of(jobs, fields["name"]) + 1)
     job = jobs.get(fields["job_id"])
     if record.type == "JobEnqueued":
         return job is None

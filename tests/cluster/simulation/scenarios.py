@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from unittest import mock
 
 from skyclaw.cluster import replica
@@ -10,6 +11,7 @@ from skyclaw.cluster.replication import Pace
 from tests.cluster.simulation.adversary import Adversary
 from tests.cluster.simulation.world import Plan, World
 
+WITH_SERVICES = (3, 6, 8)
 SHAPES = [(2, 2, 2), (3, 3, 2), (3, 3, 2), (4, 1, 1), (4, 4, 2), (5, 3, 2), (5, 5, 3), (6, 3, 2)]
 
 
@@ -56,8 +58,9 @@ def little_memory(seed: int) -> Iterator[None]:
 
 
 def made(seed: int, probe: bool = True) -> World:
-    """The world of a seed: every other one is a storm."""
-    world = World(seed, scenario(seed) if seed % 2 else storm(seed), probe)
+    """The world of a seed: every other one is a storm, and in one of three there are services."""
+    plan = scenario(seed) if seed % 2 else storm(seed)
+    world = World(seed, replace(plan, services=2 if seed % 9 in WITH_SERVICES else 0), probe)
     Adversary(world)
     return world
 

@@ -16,6 +16,7 @@ from tests.cluster.simulation.checker import Checker, Violation, require
 from tests.cluster.simulation.clerk import FENCED, OK, Clerk, Reply, Request
 from tests.cluster.simulation.disk import Disk, Logs
 
+DEPLOYMENTS = 3  # of each service
 TICK, PULL, REST = 7, 30, 20
 PATIENCE = 3000  # how long everything may take to come to rest after the storm
 
@@ -29,6 +30,7 @@ class Plan:
     copies: int = 2
     logs: int = 1
     jobs: int = 6
+    services: int = 0
     storm_ms: float = 600  # how long the adversary is at work
     violence: float = 1
     down: int = 0  # coordinators that never come back
@@ -103,6 +105,11 @@ class World:
         self.todo = {f"{self.rng.choice(self.founders)}/key{number}" for number in range(plan.jobs)}
         for job_id in sorted(self.todo):
             self.at(self.rng.uniform(0, plan.storm_ms * 0.8), self.client, job_id)
+        services = [f"service {number}" for number in range(plan.services)]
+        self.todo |= {f"{name}/{time}" for name in services for time in range(DEPLOYMENTS)}
+        for name in services:
+            for time in range(DEPLOYMENTS):
+                self.at(self.rng.uniform(0, plan.storm_ms * 0.8), self.developer, name, f"{name}/{time}")
         self.hosts = {name: Host(name) for name in ("h0", "h1")}
         for host in self.hosts.values():
             self.at(self.rng.uniform(0, 30), self.host, host, 0)
@@ -313,7 +320,7 @@ class World:
             self.step(p, lambda now: p.node.receive(src, message, now))
         elif to == "client":
             if message.status == OK:
-                self.todo.discard(message.body)
+                self.todo.discard(message.id.removeprefix("deploy/") if message.op == "deploy" else message.body)
         else:
             self._host_hears(self.hosts[to], message)
 
@@ -335,6 +342,12 @@ class World:
         if job_id in self.todo:
             self.ask("client", "enqueue", *job_id.split("/"))
             self.at(self.rng.uniform(30, 60), self.client, job_id)
+
+    def developer(self, name: str, wish: str) -> None:
+        """Deploy a service, until it is acknowledged."""
+        if wish in self.todo:
+            self.ask("client", "deploy", name, wish.partition("/")[2])
+            self.at(self.rng.uniform(30, 60), self.developer, name, wish)
 
     def host(self, host: Host, life: int) -> None:
         """Claim, renew or complete, again and again."""

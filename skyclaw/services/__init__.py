@@ -1,0 +1,1 @@
+"""Services: what is wanted of them, where their instances run, and how requests are spread over these."""
