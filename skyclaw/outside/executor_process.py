@@ -18,7 +18,7 @@ from typing import Any
 
 from skyclaw.errors import StartRefused
 from skyclaw.outside.frames import FrameBroken, Frames
-from skyclaw.outside.orders import EXECUTOR_DIED, Ended, Order
+from skyclaw.outside.orders import EXECUTOR_DIED, Ended, Order, ServiceOrder
 from skyclaw.outside.removing import removal, removed
 from skyclaw.outside.sandbox import adopt_orphans
 from skyclaw.outside.sweeping import end_orphans, executors, starting
@@ -69,22 +69,14 @@ class ExecutorProcess:
         self._thread = threading.Thread(target=self._listen, name="executor-reader", daemon=True)
         self._thread.start()
 
-    def run(self, order: Order) -> bool:
+    def run(self, order: Order | ServiceOrder) -> bool:
         """Hand an order over; False when the executor is gone, and the order was not taken."""
-        head = {
-            "op": "run",
-            "run": order.run_id,
-            "argv": order.argv,
-            "env": dict(order.env),
-            "cwd": order.cwd,
-            "timeoutMs": order.timeout_ms,
-            "keptBytes": order.max_output_bytes,
-            "job": order.job_id,
-        }
+        head = {"run": order.run_id, "argv": order.argv, "env": dict(order.env), "cwd": order.cwd, **_kind(order)}
+        stdin = order.stdin if isinstance(order, Order) else None
         with self._lock:
             if self.open:
                 self._orders[order.run_id] = time.monotonic()
-                self._send(head) if order.stdin is None else self._send(head, order.stdin)
+                self._send(head) if stdin is None else self._send(head, stdin)
             return self.open
 
     def kill(self, run_id: str, reason: str) -> None:
@@ -208,6 +200,14 @@ class ExecutorProcess:
             self._on_end(ended)
         except Exception:
             logger.exception("on_end_failed run=%s", run_id)
+
+
+def _kind(order: Order | ServiceOrder) -> dict[str, Any]:
+    """What an order says beyond what both kinds of orders say."""
+    if isinstance(order, Order):
+        return {"op": "run", "timeoutMs": order.timeout_ms, "keptBytes": order.max_output_bytes, "job": order.job_id}
+    kept = {"output": order.output, "keptBytes": order.kept_bytes}
+    return {"op": "serve", "instance": order.instance_id, "graceMs": order.grace_ms, **kept}
 
 
 def _launch() -> tuple[Frames, "subprocess.Popen[bytes]"]:

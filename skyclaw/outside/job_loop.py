@@ -1,6 +1,6 @@
 """The loop of the executor: every job of a host, from its start to the end of its last descendant.
 
-A job goes through these steps:
+A job goes through these steps (and so does the process of a service, without limits of its time and output, with a grace of its own):
 
 1. running: in a directory and a session of its own, with its limits;
 2. stopping, if its time is up, it wrote too much or the host says so: TERM to its group, and KILL when the grace is over;
@@ -20,9 +20,11 @@ from typing import Any
 
 from skyclaw.outside.exits import watch_exits
 from skyclaw.outside.frames import FrameBroken, Frames
-from skyclaw.outside.job_process import COMMAND_UNUSABLE, NEVER, Ask, Handover, JobProcess, NotStarted, Step, Stream
+from skyclaw.outside.job_process import COMMAND_UNUSABLE, NEVER, Ask, Handover, JobProcess, NotStarted, Step, Stream, name_of
+from skyclaw.outside.outputs import Filed, Kept
 from skyclaw.outside.removing import Removals
-from skyclaw.outside.sandbox import Caps, JobLimits, job_environment
+from skyclaw.outside.rotating import PARTS, Rotating
+from skyclaw.outside.sandbox import Caps, JobLimits, job_environment, service_environment
 from skyclaw.outside.sweeping import Numbers, Sweeper
 from skyclaw.outside.workdirs import Home, Homes, cwd_inside
 
@@ -90,7 +92,7 @@ class JobLoop:
             self._alone = True
             self._asked.clear()
             self._selector.unregister(self._link)
-            self._end_all("host ended", min(self._grace_s, _LAST_GRACE_S))
+            self._end_all("host ended", _LAST_GRACE_S)
 
     def _do_next(self) -> None:
         """One of the things that the host asked for; the others have to wait until pipes and clocks had their turn."""
@@ -98,16 +100,18 @@ class JobLoop:
             return
         head, blobs = self._asked.popleft()
         match head["op"]:
-            case "run":
+            case "run" | "serve":
                 self._start(head, blobs[0] if blobs else None)
             case "kill" if head["run"] in self._jobs:
-                self._stop(self._jobs[head["run"]], f"killed: {head['reason']}", self._grace_s, head["reason"])
+                job = self._jobs[head["run"]]
+                self._stop(job, f"killed: {head['reason']}", job.ask.grace_s, head["reason"])
             case "stop":
-                self._end_all("host stopped", self._grace_s)
+                self._end_all("host stopped", NEVER)
 
-    def _end_all(self, reason: str, grace_s: float) -> None:
+    def _end_all(self, reason: str, longest_grace_s: float) -> None:
         self._ending = True
         for job in self._jobs.values():
+            grace_s = min(job.ask.grace_s, longest_grace_s)
             if job.step is Step.STOPPING:
                 self._plan(job, self._force, min(job.due, time.monotonic() + grace_s))
             self._stop(job, f"killed: {reason}", grace_s, reason)
@@ -128,7 +132,8 @@ class JobLoop:
             return
         self._jobs[job.ask.run_id] = job
         self._leaders.add(job.pid)
-        self._plan(job, self._time_is_up, job.started_at + job.ask.timeout_ms / 1000)
+        if job.ask.timeout_ms is not None:
+            self._plan(job, self._time_is_up, job.started_at + job.ask.timeout_ms / 1000)
         if self._tick_at == NEVER:
             self._tick_at = job.started_at + _TICK_S
             self._wake_at = min(self._wake_at, self._tick_at)
@@ -145,9 +150,7 @@ class JobLoop:
         except OSError as error:
             raise NotStarted(f"no directory for the job: {error}", COMMAND_UNUSABLE) from error
         try:
-            env = job_environment(home.path, self._path, order["job"], order["run"], order["env"])
-            cwd = cwd_inside(home.path, order["cwd"])
-            ask = Ask(order["run"], order["argv"], env, cwd, order["timeoutMs"], order["keptBytes"], stdin)
+            ask = self._service(order, home) if order["op"] == "serve" else self._job(order, home, stdin)
             return self._spawned(ask, home)
         except NotStarted:
             self._leave(home)
@@ -155,6 +158,22 @@ class JobLoop:
         except OSError as error:
             self._leave(home)
             raise NotStarted(str(error), COMMAND_UNUSABLE) from error
+
+    def _job(self, order: dict[str, Any], home: Home, stdin: bytes | None) -> Ask:
+        env = job_environment(home.path, self._path, order["job"], order["run"], order["env"])
+        cwd = cwd_inside(home.path, order["cwd"])
+        outputs = Kept(order["keptBytes"]), Kept(order["keptBytes"])
+        return Ask(order["run"], order["argv"], env, cwd, order["timeoutMs"], self._grace_s, self._caps.output_bytes, outputs, stdin)
+
+    def _service(self, order: dict[str, Any], home: Home) -> Ask:
+        if not order["cwd"].startswith("/"):
+            raise NotStarted(f"cwd {order['cwd']} is not absolute", COMMAND_UNUSABLE)
+        try:
+            output = Filed(Rotating(order["output"], max(order["keptBytes"] // PARTS, 1)))
+        except OSError as error:
+            raise NotStarted(f"output {order['output']} {name_of(error)}", COMMAND_UNUSABLE) from error
+        env = service_environment(home.path, self._path, order["instance"], order["run"], order["env"])
+        return Ask(order["run"], order["argv"], env, order["cwd"], None, order["graceMs"] / 1000, None, (output,))
 
     def _spawned(self, ask: Ask, home: Home) -> JobProcess:
         if time.monotonic() > self._count_at:
@@ -175,7 +194,8 @@ class JobLoop:
         self._limits.seal(job.pid)
         self._exits.add(job)
         for stream in (job.out, job.err):
-            self._selector.register(stream.fd, _READ, (self._on_output, job, stream))  # type: ignore[arg-type]
+            if stream.fd is not None:
+                self._selector.register(stream.fd, _READ, (self._on_output, job, stream))
         if job.stdin_fd is not None:
             self._selector.register(job.stdin_fd, _WRITE, (self._on_input, job))
 
@@ -186,8 +206,8 @@ class JobLoop:
             self._close(stream)
             if job.step is Step.LINGERING and job.silent:
                 self._finish(job)
-        elif self._caps.output_bytes is not None and job.output_bytes > self._caps.output_bytes:
-            self._stop(job, f"output exceeded {self._caps.output_bytes} bytes", self._grace_s, "output")
+        elif job.ask.most_output_bytes is not None and job.output_bytes > job.ask.most_output_bytes:
+            self._stop(job, f"output exceeded {job.ask.most_output_bytes} bytes", job.ask.grace_s, "output")
 
     def _on_input(self, job: JobProcess) -> None:
         if not job.write_input():
@@ -195,7 +215,7 @@ class JobLoop:
 
     def _time_is_up(self, job: JobProcess) -> None:
         job.timed_out = True
-        self._stop(job, f"timed out after {job.ask.timeout_ms}ms", self._grace_s)
+        self._stop(job, f"timed out after {job.ask.timeout_ms}ms", job.ask.grace_s)
 
     def _stop(self, job: JobProcess, error: str, grace_s: float, killed: str | None = None) -> None:
         if job.step is not Step.RUNNING:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import Any, NamedTuple
 
-from skyclaw.outside.outputs import Kept
+from skyclaw.outside.outputs import Kept, Output
 from skyclaw.outside.sandbox import JobLimits
 from skyclaw.outside.workdirs import Home
 
@@ -47,25 +47,30 @@ class NotStarted(Exception):
 
 
 class Ask(NamedTuple):
-    """What is to be run, complete: the environment and the directory are the job's own by now."""
+    """What is to be run, complete: the environment and the directory are the job's own by now.
+
+    There is a pipe for each of the `outputs`: one for stdout and one for stderr, or one for both. None is no limit.
+    """
 
     run_id: str
     argv: list[str]
     env: Mapping[str, str]
     cwd: str
-    timeout_ms: int
-    kept_bytes: int
-    stdin: bytes | None
+    timeout_ms: int | None
+    grace_s: float
+    most_output_bytes: int | None
+    outputs: tuple[Output, ...]
+    stdin: bytes | None = None
 
 
 class Stream:
-    """A pipe from the job; `fd` is None when it is closed."""
+    """A pipe from the job; `fd` is None when it is closed, or there is none."""
 
     __slots__ = ("fd", "kept")
 
-    def __init__(self, fd: int, limit: int) -> None:
-        self.fd: int | None = fd
-        self.kept = Kept(limit)
+    def __init__(self, fd: int | None, kept: Output) -> None:
+        self.fd = fd
+        self.kept = kept
 
     def read(self) -> bool:
         """Take what is there, when the pipe can be read; False at its end."""
@@ -153,23 +158,24 @@ class JobProcess:
         ours: list[int] = []
         theirs: list[int] = []
         try:
-            for _ in range(2):
+            for _ in self.ask.outputs:
                 _pipe(ours, theirs)
+            writing = theirs.copy()
             if self.ask.stdin is not None:
                 _pipe(theirs, ours)
-            out, err, *given = theirs
-            with handover.of(*given or [handover.nothing], out, err) as files:
+            given = theirs[len(writing) :] or [handover.nothing]
+            with handover.of(*given, writing[0], writing[-1]) as files:
                 self.pid = _spawned(self.ask, files, limits)
         except NotStarted:
             _close(ours)
             raise
         except OSError as error:
             _close(ours)
-            raise NotStarted(f"spawn {self.ask.argv[0]} {_name(error)}", COMMAND_UNUSABLE) from error
+            raise NotStarted(f"spawn {self.ask.argv[0]} {name_of(error)}", COMMAND_UNUSABLE) from error
         finally:
             _close(theirs)
-        self.out, self.err = Stream(ours[0], self.ask.kept_bytes), Stream(ours[1], self.ask.kept_bytes)
-        self.stdin_fd = ours[2] if len(ours) > 2 else None
+        self.out, self.err = (*map(Stream, ours, self.ask.outputs), Stream(None, Kept(0)))[:2]
+        self.stdin_fd = ours[len(writing)] if len(ours) > len(writing) else None
         if self.stdin_fd is not None:
             os.set_blocking(self.stdin_fd, False)
 
@@ -236,14 +242,14 @@ def _spawned(ask: Ask, files: list[int], limits: JobLimits) -> int:
     try:
         os.chdir(ask.cwd)
     except OSError as error:
-        raise NotStarted(f"cwd {ask.cwd} {_name(error)}", COMMAND_UNUSABLE) from error
+        raise NotStarted(f"cwd {ask.cwd} {name_of(error)}", COMMAND_UNUSABLE) from error
     actions = [(os.POSIX_SPAWN_DUP2, file, number) for number, file in enumerate(files)]
     try:
         with limits.starting():
             return os.posix_spawn(ask.argv[0], ask.argv, ask.env, file_actions=actions, setsid=True, setsigdef=_IGNORED)
     except OSError as error:
         missing = error.errno == errno.ENOENT
-        raise NotStarted(f"spawn {ask.argv[0]} {_name(error)}", COMMAND_MISSING if missing else COMMAND_UNUSABLE) from error
+        raise NotStarted(f"spawn {ask.argv[0]} {name_of(error)}", COMMAND_MISSING if missing else COMMAND_UNUSABLE) from error
     except ValueError as error:  # NUL or a lone surrogate
         raise NotStarted(f"spawn {ask.argv[0]!r}: {error}", COMMAND_UNUSABLE) from error
     finally:
@@ -261,7 +267,8 @@ def _close(files: list[int]) -> None:
         os.close(file)
 
 
-def _name(error: OSError) -> str:
+def name_of(error: OSError) -> str:
+    """The error's name, as ENOENT."""
     return errno.errorcode.get(error.errno or 0, str(error))
 
 

@@ -25,13 +25,33 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceOrder:
+    """One process that runs until it ends by itself or is told to: no time limit, and no limit of what it prints.
+
+    `argv[0]` and `cwd` are absolute; `env` comes on top of what a job gets. `output` is an existing folder into whose rotating files goes
+    what it writes to both of its streams, in the order in which it comes (see rotating): the newest `kept_bytes` of it stay there, and
+    nothing of it is handed back with the end. Who runs the process must be able to write there and to enter `cwd`, or the order ends with
+    126. Between TERM and KILL are `grace_ms`.
+    """
+
+    run_id: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: str
+    instance_id: str
+    output: str
+    kept_bytes: int = 5 << 20
+    grace_ms: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """How an order ended; nothing that it started runs any more.
 
     `signal` ("SEGV") is what ended the process, its `exit_code` is 128 + the signal's number then; 127 and 126 are those of a command
     that is missing or cannot be started. `killed` is the reason that was given to `kill`, or "output". The outputs are text of at most the
-    bytes asked for, `stdout_bytes` and `stderr_bytes` count all that was written. `error` is None for a process that just exited.
-    `limits_missing` names what this machine could not enforce.
+    bytes asked for, `stdout_bytes` and `stderr_bytes` count all that was written (for a service the first one counts both). `error` is
+    None for a process that just exited. `limits_missing` names what this machine could not enforce.
     """
 
     run_id: str

@@ -1,13 +1,47 @@
-"""What is kept of a job's output: its beginning and its end, in bounded memory.
+"""What is kept of a process' output: of a job's its beginning and its end, in bounded memory; of a service's the newest, in files.
 
-The first and the last half are kept as they come. At the end they become text: never cut inside a character, bytes that are not UTF-8 as
-U+FFFD, and never more bytes of UTF-8 than the limit, the mark in the middle included.
+Of a job the first and the last half are kept as they come. At the end they become text: never cut inside a character, bytes that are not
+UTF-8 as U+FFFD, and never more bytes of UTF-8 than the limit, the mark in the middle included.
 """
 
 import codecs
+from typing import Protocol
+
+from skyclaw.outside.rotating import Rotating
 
 MARK = b"\n[output truncated]\n"
 _MOST_CONTINUATION_BYTES = 3
+
+
+class Output(Protocol):
+    """Where a stream of a process goes; `total` counts all of its bytes."""
+
+    total: int
+
+    def add(self, data: bytes) -> None:
+        """Take the next bytes of the stream."""
+
+    def text(self) -> tuple[bytes, bool]:
+        """The text that is handed back at the end as UTF-8, and whether something is missing from it."""
+
+
+class Filed:
+    """The output of a service: all of it goes into files, and nothing of it is handed back. `total` is what this process wrote."""
+
+    __slots__ = ("_files", "total")
+
+    def __init__(self, files: Rotating) -> None:
+        self._files = files
+        self.total = 0
+
+    def add(self, data: bytes) -> None:
+        """Take the next bytes of the stream."""
+        self.total += len(data)
+        self._files.write(data)
+
+    def text(self) -> tuple[bytes, bool]:
+        """Nothing, of which nothing is missing."""
+        return b"", False
 
 
 class Kept:

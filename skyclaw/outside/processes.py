@@ -1,4 +1,4 @@
-"""Runs a host's processes: an `Order` in, an `Ended` out, exactly once.
+"""Runs a host's processes: an `Order` or a `ServiceOrder` in, an `Ended` out, exactly once.
 
 The work is done by one small child process, the executor (see job_loop), so that a host with many threads forks for nothing else. When it
 dies its jobs are ended here, because this process has then become their parent, and the next order starts another one.
@@ -13,10 +13,10 @@ from pathlib import Path
 
 from skyclaw.errors import StartRefused
 from skyclaw.outside.executor_process import ExecutorProcess
-from skyclaw.outside.orders import EXECUTOR_DIED, Ended, Limits, Order
+from skyclaw.outside.orders import EXECUTOR_DIED, Ended, Limits, Order, ServiceOrder
 from skyclaw.outside.sandbox import LEVELS, hide_memory, safe_path
 
-__all__ = ["EXECUTOR_DIED", "Ended", "Executor", "Limits", "Order", "hide_from_jobs"]
+__all__ = ["EXECUTOR_DIED", "Ended", "Executor", "Limits", "Order", "ServiceOrder", "hide_from_jobs"]
 
 
 def hide_from_jobs() -> bool:
@@ -62,7 +62,7 @@ class Executor:
             self._stopped = False
             self._living()
 
-    def run(self, order: Order) -> None:
+    def run(self, order: Order | ServiceOrder) -> None:
         """Start a process for an order, and return at once; whatever goes wrong is told to `on_end`.
 
         Raises ValueError for a run_id that is running already.
@@ -102,7 +102,7 @@ class Executor:
             self._lives.append(ExecutorProcess(self._work_parent, self._wanted, self._account, self._on_end))
         return self._lives[-1]
 
-    def _refuse(self, order: Order, error: str) -> None:
+    def _refuse(self, order: Order | ServiceOrder, error: str) -> None:
         ended = Ended(order.run_id, 1, None, False, None, 0, "", "", 0, 0, False, error)
         threading.Thread(target=self._on_end, args=(ended,), name="executor-reader", daemon=True).start()
 

@@ -43,15 +43,16 @@ class Caps(NamedTuple):
 
 def job_environment(home: str, path: str, job_id: str, run_id: str, own: Mapping[str, str]) -> dict[str, str]:
     """A job's whole environment: nothing of the host's but its search path. `own` has been checked and comes last."""
-    return {
-        "PATH": path,
-        "HOME": home,
-        "TMPDIR": home,
-        "LANG": "C.UTF-8",
-        "SKYCLAW_JOB_ID": job_id,
-        "SKYCLAW_RUN_ID": run_id,
-        **own,
-    }
+    return _environment(home, path, {"SKYCLAW_JOB_ID": job_id, "SKYCLAW_RUN_ID": run_id}, own)
+
+
+def service_environment(home: str, path: str, instance_id: str, run_id: str, own: Mapping[str, str]) -> dict[str, str]:
+    """The whole environment of a service's process, made as that of a job."""
+    return _environment(home, path, {"SKYCLAW_INSTANCE_ID": instance_id, "SKYCLAW_RUN_ID": run_id}, own)
+
+
+def _environment(home: str, path: str, ids: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+    return {"PATH": path, "HOME": home, "TMPDIR": home, "LANG": "C.UTF-8", **ids, **own}
 
 
 def safe_path(path: str) -> str:

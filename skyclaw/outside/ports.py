@@ -1,0 +1,40 @@
+"""Free ports for services: tried out, because a table of ports in use is old as soon as it has been read."""
+
+import errno
+import socket
+from collections.abc import Collection
+
+from skyclaw.errors import SkyclawError
+
+TRIED_BEYOND_FIRST = 1_000
+_LAST_PORT = 65_535
+_NO_SUCH_PROTOCOL = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
+
+
+class NoFreePort(SkyclawError):
+    """No port is free for the service."""
+
+    code = "no_free_port"
+
+
+def free_port(first: int, taken: Collection[int]) -> int:
+    """The first port from `first` on, and at most 1,000 beyond it, that is not `taken` and on which a service could listen now.
+
+    It is tried on all addresses of IPv4 and, where this machine has it, of IPv6; a port whose last connections the kernel still
+    remembers is not free. Raises NoFreePort.
+    """
+    last = min(first + TRIED_BEYOND_FIRST, _LAST_PORT)
+    for port in range(first, last + 1):
+        if port not in taken and _can_be_bound(socket.AF_INET, "0.0.0.0", port) and _can_be_bound(socket.AF_INET6, "::", port):  # noqa: S104
+            return port
+    raise NoFreePort(f"no port from {first} to {last} is free")
+
+
+def _can_be_bound(family: socket.AddressFamily, address: str, port: int) -> bool:
+    """Whether nobody has the port; True also where there is no such protocol."""
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as listener:
+            listener.bind((address, port))
+    except OSError as error:
+        return error.errno in _NO_SUCH_PROTOCOL
+    return True
