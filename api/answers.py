@@ -47,7 +47,7 @@ class JobAnswers:
         return {"jobs": [self._views.seen(seen) for seen in answer.jobs]}
 
     def claimed(self, answer: Claimed | Repeated) -> View:
-        """`{job, jobs, retryAfterMs?, reason?}`."""
+        """`{job, jobs, retryAfterMs?, reason?, services?}`."""
         if isinstance(answer, Repeated):
             answer = Claimed(tuple(JobSeen(self.stored(job_id, answer.seq)) for job_id in answer.subjects))
         jobs = [self._views.claimed(seen) for seen in answer.jobs]
@@ -56,6 +56,8 @@ class JobAnswers:
             view["retryAfterMs"] = retry_after_ms()
         if answer.reason is not None and not jobs:
             view["reason"] = answer.reason
+        if answer.services:
+            view["services"] = answer.services
         return view
 
     def stored(self, job_id: str, until: int | None = None) -> Job:

@@ -5,6 +5,7 @@ from falcon import Request, Response
 
 from api import errors
 from api.auth import TokenAuth
+from api.bundles import Bundle
 from api.claims import HostClaim
 from api.copies import Copies
 from api.forwarding import Forwarding
@@ -18,10 +19,13 @@ from api.network import NetworkEvict, NetworkJoin, NetworkLeave, NetworkPeers, N
 from api.parts import Parts
 from api.replication import ReplicationMessages, ReplicationPull, ReplicationSnapshot
 from api.request_ids import RequestIds
-from api.services import ServiceClaim, Services
+from api.service_hosts import ServiceClaim, ServiceReport, ServiceSync
+from api.service_logs import ServiceLog, SharedOutputs
+from api.service_schemas import RollbackRequest, ScaleRequest
+from api.services import OneService, ServiceEvents, ServiceExplanation, ServiceOrder, Services
 from api.state import State
 from api.targets import Targets
-from skyclaw.commands import Cancel, Retry
+from skyclaw.commands import Cancel, RestartService, Retry, Rollback, Scale, StopService
 from skyclaw.scheduling.hosts import ACTIVE, DRAINING, PAUSED
 
 JSON = "application/json; charset=utf-8"
@@ -45,12 +49,9 @@ def create_app(parts: Parts) -> falcon.App[Request, Response]:
     app.add_route("/v1/hosts/{host_id}/heartbeat", HostHeartbeat(parts, forwarding))
     app.add_route("/v1/hosts/{host_id}/claim", HostClaim(parts, forwarding))
     app.add_route("/v1/hosts/{host_id}/results", HostResults(parts, forwarding))
-    app.add_route("/v1/hosts/{host_id}/services/claim", ServiceClaim(parts))
     app.add_route("/v1/hosts/{host_id}/drain", HostMode(parts, DRAINING))
     app.add_route("/v1/hosts/{host_id}/pause", HostMode(parts, PAUSED))
     app.add_route("/v1/hosts/{host_id}/resume", HostMode(parts, ACTIVE))
-
-    app.add_route("/v1/services", Services())
 
     app.add_route("/v1/jobs", JobCollection(parts))
     app.add_route("/v1/jobs/batch", JobBatch(parts))
@@ -65,8 +66,28 @@ def create_app(parts: Parts) -> falcon.App[Request, Response]:
 
     app.add_route("/v1/import", Imports(parts))
 
+    _add_service_routes(app, parts, forwarding)
     _add_peer_routes(app, parts)
     return app
+
+
+def _add_service_routes(app: falcon.App[Request, Response], parts: Parts, forwarding: Forwarding) -> None:
+    """What users and hosts ask about services."""
+    outputs = SharedOutputs(parts.clock)
+    app.add_route("/v1/services", Services(parts))
+    app.add_route("/v1/services/{service}", OneService(parts))
+    app.add_route("/v1/services/{service}/scale", ServiceOrder(parts, Scale, ScaleRequest()))
+    app.add_route("/v1/services/{service}/stop", ServiceOrder(parts, StopService))
+    app.add_route("/v1/services/{service}/restart", ServiceOrder(parts, RestartService))
+    app.add_route("/v1/services/{service}/rollback", ServiceOrder(parts, Rollback, RollbackRequest()))
+    app.add_route("/v1/services/{service}/explain", ServiceExplanation(parts))
+    app.add_route("/v1/services/{service}/events", ServiceEvents(parts))
+    app.add_route("/v1/services/{service}/log", ServiceLog(parts, outputs))
+    app.add_route("/v1/services/{service}/report", ServiceReport(parts))
+    app.add_route("/v1/hosts/{host_id}/services/claim", ServiceClaim(parts))
+    app.add_route("/v1/hosts/{host_id}/services/sync", ServiceSync(parts, forwarding, outputs))
+    if parts.bundles is not None:
+        app.add_route("/v1/bundles/{sha256}", Bundle(parts.bundles))
 
 
 def _add_peer_routes(app: falcon.App[Request, Response], parts: Parts) -> None:

@@ -5,13 +5,14 @@ from typing import Any
 from falcon import Request, Response
 
 from api.parts import Cluster
+from skyclaw.ids import SERVICE_ID
 from skyclaw.scheduling.books import TAG
 
 STALE, POSITION = "x-skyclaw-stale", "x-skyclaw-position"
 
 
 class Copies:
-    """Middleware that tells readers how old what they read may be: the position of the job's log, and whether more is known elsewhere."""
+    """Middleware that tells readers how old what they read may be: the position of its log, and whether more is known elsewhere."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -22,8 +23,10 @@ class Copies:
             return
         if not self._cluster.ready:
             resp.set_header(STALE, "true")
-        if "job_id" in params:
-            log = params["job_id"][TAG]
+        service = params.get("service")
+        named = params.get("job_id") or (service if service is not None and SERVICE_ID.fullmatch(service) else None)
+        if named is not None:
+            log = named[TAG]
             position = self._cluster.committed(log)
             if position is not None:
                 resp.set_header(POSITION, f"{log}:{position}")

@@ -27,7 +27,8 @@ from falcon import Request, Response
 
 from api import bodies, errors, request_ids
 from api.parts import Parts
-from skyclaw.errors import NotOwner, Unavailable, Unknown, UnknownJob
+from skyclaw.errors import NotOwner, Unavailable, Unknown, UnknownJob, UnknownService
+from skyclaw.ids import SERVICE_ID
 from skyclaw.outside.peer_channel import PeerSilent, Reply
 from skyclaw.scheduling.books import TAG
 
@@ -127,8 +128,8 @@ class Forwarding:
             give_back(resp, reply)
 
     def _unknown(self, req: Request, resp: Response, error: Unknown, params: dict[str, Any]) -> None:
-        """That a job does not exist only its log's owner can say; anything else whoever knows all that the others know."""
-        log = params["job_id"][TAG] if isinstance(error, UnknownJob) and "job_id" in params else None
+        """That a job or a service does not exist only its log's owner can say; anything else whoever knows all that the others know."""
+        log = _log_of(error, params)
         owner = self._cluster.owner(log) if log is not None else None
         if log is not None and owner != self._cluster.node and (owner is not None or log in self._cluster.logs()):
             self._pass_on(req, resp, NotOwner(log), params)
@@ -224,6 +225,15 @@ class Forwarding:
             yield
         finally:
             self._places.release()
+
+
+def _log_of(error: Unknown, params: Mapping[str, Any]) -> str | None:
+    """The log of what the request's path names by its id, when that is what is unknown."""
+    if isinstance(error, UnknownJob) and "job_id" in params:
+        log: str = params["job_id"][TAG]
+        return log
+    service = params.get("service")
+    return service[TAG] if isinstance(error, UnknownService) and service is not None and SERVICE_ID.fullmatch(service) else None
 
 
 def give_back(resp: Response, reply: Reply) -> None:

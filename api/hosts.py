@@ -79,6 +79,8 @@ class HostHeartbeat:
         if isinstance(answer, Repeated):
             answer = HeartbeatSeen(self._desk.ask(FindHost(host_id)), (), ())
         view: View = {"host": self._views.host(answer.host), "cancelled": answer.cancelled, "lost": answer.lost}
+        if answer.services:
+            view["services"] = answer.services
         if answer.owners and not tried(req):
             said = self._forwarding.tell_owners(Passing.of(req, resp).unkeyed(), answer.owners)
             view |= {name: sorted({*view[name], *_named(said, name)}) for name in ("cancelled", "lost")}

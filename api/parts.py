@@ -1,6 +1,6 @@
 """What the HTTP face is made of: the way to the queue, the way to the logs, and what the coordinator says about itself and the others."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -10,6 +10,8 @@ from skyclaw.commands import Command
 from skyclaw.outside.peer_channel import PeerSilent, Reply
 from skyclaw.records import Record
 from skyclaw.scheduling.jobs import Job
+from skyclaw.services.service import Service
+from skyclaw.store.bundles import BundleFiles
 
 
 class Desk(Protocol):
@@ -28,8 +30,11 @@ class Archive(Protocol):
     def job(self, job_id: str, until: int | None = None) -> Job | None:
         """The job with its outputs, as it was at position `until`."""
 
+    def service(self, service_id: str, until: int | None = None) -> Service | None:
+        """The service as it was at position `until`, or before it was forgotten."""
+
     def events(self, stream: str, until: int | None = None) -> Sequence[Record]:
-        """The events of one job, up to position `until`."""
+        """The events of one job or service, up to position `until`."""
 
     def finished(self, statuses: Sequence[str], before: int | None, limit: int, log: str | None = None) -> Iterator[tuple[int, Job | None]]:
         """At most `limit` positions of ends, the latest first, with the jobs; None for a job that went on since."""
@@ -63,6 +68,20 @@ class Cluster(Protocol):
 
     def forward(self, node: str, method: str, target: str, headers: Mapping[str, str], body: bytes, timeout_s: float) -> Reply:
         """The answer of another coordinator; raises PeerSilent."""
+
+
+class Bundles(Protocol):
+    """The packed directories that services run in. Safe to use from any thread."""
+
+    @property
+    def files(self) -> BundleFiles:
+        """Those that are here."""
+
+    def require(self, sha256: str, tried: Collection[str] = ()) -> int:
+        """Have a bundle here, from wherever it is unless it was `tried` there; returns its size. Raises UnknownBundle, Unavailable."""
+
+    def announce(self, sha256: str) -> None:
+        """There is a new one here, which the others are to have, too."""
 
 
 class Alone:
@@ -120,6 +139,7 @@ class Parts:
     network: Network | None = None  # None: there are no routes between coordinators
     replication: Replication | None = None
     logs_admin: LogsAdmin | None = None
+    bundles: Bundles | None = None  # None: there is no place for bundles
     peer_tokens: tuple[str, ...] = ()  # when there are any, they alone open these routes
 
     @property

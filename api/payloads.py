@@ -1,7 +1,10 @@
 """A job's payload: the fields we know are checked, the others are the host's business and stay as they are."""
 
 import re
+from collections.abc import Callable
 from typing import Any
+
+from marshmallow import ValidationError
 
 from api.fields import Strict, problem, shown, wrong
 
@@ -46,24 +49,34 @@ def _check_run(kind: str, value: dict[str, Any]) -> None:
         if name in value and not isinstance(value[name], str):
             raise wrong("a text", value[name], name)
     if "args" in value:
-        _check_args(value["args"])
+        _within("args", check_args, value["args"])
     if "env" in value:
-        _check_env(value["env"])
+        _within("env", check_env, value["env"])
 
 
-def _check_args(args: Any) -> None:
+def _within(name: str, check: Callable[[Any], None], value: Any) -> None:
+    """Check a field of the payload; its messages name it."""
+    try:
+        check(value)
+    except ValidationError as error:
+        raise ValidationError({name: error.messages}) from None
+
+
+def check_args(args: Any) -> None:
+    """Raises ValidationError unless they are what a program may be called with."""
     if not isinstance(args, list) or len(args) > MAX_ARGS:
-        raise problem(f"must be a list of at most {MAX_ARGS} texts", "args")
+        raise problem(f"must be a list of at most {MAX_ARGS} texts")
     for position, arg in enumerate(args):
         if not isinstance(arg, str):
-            raise wrong("a text", arg, f"args.{position}")
+            raise wrong("a text", arg, str(position))
 
 
-def _check_env(env: Any) -> None:
+def check_env(env: Any) -> None:
+    """Raises ValidationError unless it is an environment that a job may set."""
     if not isinstance(env, dict) or len(env) > MAX_ENV:
-        raise problem(f"must be an object of at most {MAX_ENV} texts", "env")
+        raise problem(f"must be an object of at most {MAX_ENV} texts")
     for name, text in env.items():
         if not ENV_NAME.fullmatch(name):
-            raise problem(f"must have names that a job may set, unlike {shown(name)}", "env")
+            raise problem(f"must have names that a job may set, unlike {shown(name)}")
         if not isinstance(text, str):
-            raise wrong("a text", text, f"env.{name}")
+            raise wrong("a text", text, name)

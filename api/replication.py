@@ -1,7 +1,7 @@
 """/v1/replicate: what coordinators tell each other about logs, and what the programs of the TypeScript version push instead."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 import orjson
@@ -14,12 +14,12 @@ from api.parts import Archive, Desk
 from api.peering import Network, Replication
 from api.targets import HOST_ID
 from api.views import dump
-from skyclaw.answers import HostsSeen
+from skyclaw.answers import HostsSeen, ServicesSeen
 from skyclaw.cluster import wire
 from skyclaw.cluster.messages import Message, Pull
 from skyclaw.cluster.peer_status import NAME
 from skyclaw.cluster.wire import BadMessage
-from skyclaw.commands import ListHosts
+from skyclaw.commands import ListHosts, ListServices
 from skyclaw.errors import Refused
 from skyclaw.ids import JOB_ID
 
@@ -105,8 +105,9 @@ class ReplicationSnapshot:
         body = bodies.read_replication(req)
         hosts: HostsSeen = self._desk.ask(ListHosts())
         known = {seen.host.id for seen in hosts.hosts}
-        foreign = next(_ids(body, "services"), None)
-        foreign = foreign or next((one for one in _ids(body, "hosts") if one not in known), None)
+        services: ServicesSeen = self._desk.ask(ListServices())
+        foreign = _first_unknown(_ids(body, "services"), {service.id for service in services.services})
+        foreign = foreign or _first_unknown(_ids(body, "hosts"), known)
         foreign = foreign or next((one for one in _ids(body, "jobs") if not self._has(one)), None)
         if foreign is not None:
             raise ForeignSnapshot(details={"first": foreign[:64]})
@@ -114,6 +115,11 @@ class ReplicationSnapshot:
 
     def _has(self, job_id: str) -> bool:
         return JOB_ID.fullmatch(job_id) is not None and self._archive.job(job_id) is not None
+
+
+def _first_unknown(ids: Iterator[str], known: Container[str]) -> str | None:
+    """The first id that is not known."""
+    return next((one for one in ids if one not in known), None)
 
 
 def _ids(body: dict[str, Any], name: str) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from falcon import Request, Response
 
 from api.parts import Parts
+from api.service_views import ServiceViews
 from api.views import Views, dump
 from skyclaw.answers import Surveyed
 from skyclaw.commands import Survey
@@ -16,14 +17,16 @@ class State:
 
     def __init__(self, parts: Parts) -> None:
         self._node, self._desk, self._archive, self._views = parts.node, parts.desk, parts.archive, Views(parts.node)
+        self._services = ServiceViews(parts.node)
 
     def on_get(self, _req: Request, resp: Response) -> None:
-        """Hosts and jobs, by the time they were created."""
+        """Hosts, jobs and services, by the time they were created."""
         surveyed: Surveyed = self._desk.ask(Survey())
         live = [(seen.job, self._views.seen(seen)) for seen in surveyed.see(surveyed.live)]
         finished = [(job, self._views.job(job)) for job in self._with_outputs(surveyed.finished)]
         jobs = [view for _, view in sorted(live + finished, key=lambda shown: (shown[0].created_at, shown[0].position))]
-        resp.data = dump({"nodeId": self._node, "hosts": [self._views.host(seen) for seen in surveyed.hosts], "jobs": jobs, "services": []})
+        hosts, services = map(self._views.host, surveyed.hosts), map(self._services.record, surveyed.services)
+        resp.data = dump({"nodeId": self._node, "hosts": list(hosts), "jobs": jobs, "services": list(services)})
 
     def _with_outputs(self, heads: tuple[Job, ...]) -> list[Job]:
         """The finished jobs, with their outputs as far as these fit; the latest to finish come first."""

@@ -1,18 +1,27 @@
 """What a request must look like before it is routed: one Host, a plain path, and ids of the right form in it."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import falcon
 from falcon import Request, Response
 
 from api.errors import HttpRefused, shorten
-from skyclaw.errors import UnknownHost, UnknownJob
+from skyclaw.errors import UnknownBundle, UnknownHost, UnknownJob, UnknownService
 from skyclaw.ids import JOB_ID
 
 HOST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+SERVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")  # a name or an id
+SHA256 = re.compile(r"[0-9a-f]{64}")
 NEVER = frozenset({"TRACE", "CONNECT"})
 CONTROL = re.compile("[\x00-\x1f\x7f]")
+
+
+def has_one_host(environ: Mapping[str, Any]) -> bool:
+    """Does the request say for which host it is, and once? The server joins several by commas; HTTP/1.0 has none."""
+    host = environ.get("HTTP_HOST", "")
+    return not ("," in host or " " in host or "\t" in host or (not host and environ.get("SERVER_PROTOCOL") == "HTTP/1.1"))
 
 
 class Targets:
@@ -23,8 +32,7 @@ class Targets:
         env = req.env
         if req.method in NEVER:
             raise HttpRefused(405, "method_not_allowed", "method not allowed", {"Allow": "GET, POST"})
-        host = env.get("HTTP_HOST", "")
-        if "," in host or " " in host or "\t" in host or (not host and env.get("SERVER_PROTOCOL") == "HTTP/1.1"):
+        if not has_one_host(env):
             raise HttpRefused(400, "bad_request", "a request has exactly one Host")
         target = env.get("REQUEST_URI", "/")
         if not target.startswith("/"):
@@ -41,3 +49,8 @@ class Targets:
             raise UnknownJob(f"unknown job: {shorten(job_id)}")
         if host_id is not None and not HOST_ID.fullmatch(host_id):
             raise UnknownHost(f"unknown host: {shorten(host_id)}")
+        service, sha256 = params.get("service"), params.get("sha256")
+        if service is not None and not SERVICE.fullmatch(service):
+            raise UnknownService(f"unknown service: {shorten(service)}")
+        if sha256 is not None and not SHA256.fullmatch(sha256):
+            raise UnknownBundle(f"unknown bundle: {shorten(sha256)}")

@@ -9,7 +9,7 @@ from typing import Any
 from falcon import testing
 
 from api.app import create_app
-from api.parts import Alone, Cluster, HealthSeen, Parts
+from api.parts import Alone, Bundles, Cluster, HealthSeen, Parts
 from skyclaw.codec import CODEC
 from skyclaw.commands import Command, Reap
 from skyclaw.errors import Undecided
@@ -137,14 +137,24 @@ class Client:
         health: HealthSeen | None = None,
         cluster: Cluster | None = None,
         label: str = "node-a",
+        bundles: Bundles | None = None,
+        address: str = "127.0.0.1",
     ) -> None:
         self.inside = inside
         self.health = health or HealthSeen(ok=True, ready=True)
         parts = Parts(
-            inside, inside.archive, label, inside.log, tokens, lambda: inside.now, lambda: self.health, cluster=cluster or Alone()
+            inside,
+            inside.archive,
+            label,
+            inside.log,
+            tokens,
+            lambda: inside.now,
+            lambda: self.health,
+            cluster=cluster or Alone(),
+            bundles=bundles,
         )
         self.app = create_app(parts)
-        self._client = testing.TestClient(self.app)
+        self._client, self._from = testing.TestClient(self.app), {"REMOTE_ADDR": address}
 
     def get(self, path: str, **headers: str) -> Answer:
         path, _, query = path.partition("?")
@@ -154,7 +164,7 @@ class Client:
         """`body`: None for none at all, bytes as they are, anything else as JSON."""
         given = {"content-type": "application/json", **named(headers)}
         text = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-        return Answer(self._client.simulate_post(path, body=text, headers=given))
+        return Answer(self._client.simulate_post(path, body=text, headers=given, extras=self._from))
 
     def ask(self, method: str, path: str, **headers: str) -> Answer:
         return Answer(self._client.simulate_request(method, path, headers=named(headers)))

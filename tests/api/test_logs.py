@@ -16,7 +16,7 @@ from skyclaw.errors import Undecided
 from skyclaw.outside.peer_channel import PeerSilent, Reply
 from skyclaw.records import GENESIS_HASH
 from skyclaw.store.event_log import EMPTY, Head
-from tests.support.peer_stage import PATIENCE_S, TOKEN, NoJobs, Stage, until
+from tests.support.peer_stage import PATIENCE_S, TOKEN, Stage, until
 
 LOG = "5eed5eed"
 SEEN = LogSeen(LOG, "b#00000001", "0.3.b#00000001", "a#00000001", 20, 18, ("a#00000001", "b#00000001"), 2, False, True, True, 0)
@@ -70,8 +70,8 @@ class LogStage(Stage):
 
     def start(self) -> "LogStage":
         super().start()
-        nothing: Any = NoJobs()
-        parts = Parts(nothing, nothing, self.name, LOG, (TOKEN,), self.clock, lambda: HealthSeen(ok=True, ready=True), network=self.peers)
+        desk, archive, health = self.inside, self.inside.archive, HealthSeen(ok=True, ready=True)
+        parts = Parts(desk, archive, self.name, LOG, (TOKEN,), self.clock, lambda: health, network=self.peers)
         self._app = create_app(replace(parts, replication=self.memory, cluster=Others(self), logs_admin=self.logs))
         return self
 

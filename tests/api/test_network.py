@@ -16,6 +16,7 @@ from skyclaw.cluster.messages import Ack, Campaign
 from skyclaw.cluster.peer_status import PeerStatus
 from skyclaw.records import Epoch
 from skyclaw.trust.peer_proofs import proof
+from tests.api.in_process import Client
 from tests.support.peer_stage import LOG, PATIENCE_S, TOKEN, Stage, pull_of, until
 from tests.support.scripted_server import Reply, serving
 
@@ -334,6 +335,13 @@ class TestSnapshots:
     def test_one_with_nothing_new_is_fine(self, stage: Stage) -> None:
         for body in ({}, {"nodeId": "x", "hosts": [], "jobs": [], "services": []}):
             assert ask(stage, "POST", "/v1/replicate/snapshot", body) == (200, {"ok": True, "changed": False, "nodeId": "a"})
+
+    def test_one_with_what_is_known_is_fine(self, stage: Stage) -> None:
+        client = Client(stage.inside)
+        client.register()
+        client.enqueue()
+        client.post("/v1/services", {"name": "web", "command": "serve"})
+        assert ask(stage, "POST", "/v1/replicate/snapshot", client.get("/v1/state").json)[0] == 200
 
     @pytest.mark.parametrize("name", ["hosts", "jobs", "services"])
     def test_one_with_unknown_records_is_refused_with_the_way_to_take_them_over(self, stage: Stage, name: str) -> None:

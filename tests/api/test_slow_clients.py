@@ -108,6 +108,25 @@ def test_each_request_of_a_connection_has_its_own_time(server: Server, monkeypat
             assert raw.read().status == 200
 
 
+@pytest.mark.parametrize(("method", "in_time"), [("PUT", True), ("PUT", False), ("POST", False)])
+def test_a_large_body_has_time_as_long_as_it_comes_in(server: Server, monkeypatch: pytest.MonkeyPatch, method: str, in_time: bool) -> None:
+    clock = ClockOfTheServer()
+    monkeypatch.setattr(serve, "time", clock)
+    first, rest = b"x" * 10 * serve.LEAST_RATE, b"x" * 1000
+    with Raw(server.port) as raw:
+        raw.send(f"{method} /v1/bundles/{'0' * 64} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(first + rest)}\r\n\r\n".encode())
+        until(lambda: any(channel._timed is not None for channel in list(server._server.active_channels.values())))
+        raw.send(first)
+        until(lambda: any(len(one.request.body_rcv or b"") == len(first) for one in list(server._server.active_channels.values())))
+        clock.now += serve.RECEIVE_S + (9 if in_time or method == "POST" else 11)
+        if in_time:
+            assert exchange(server.port, request("GET", "/health")).status == 200  # so that the server has looked at its deadlines
+            raw.send(rest)
+            assert raw.read().status == 404
+        else:
+            assert raw.is_closed()
+
+
 def test_an_answer_that_is_not_taken_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve, "TAKE_S", 0.3)
     size = 20_000_000

@@ -10,11 +10,11 @@ from actors.peer_manager import PeerManager
 from actors.peers import Peers
 from api.app import create_app
 from api.parts import HealthSeen, Parts
-from skyclaw.answers import HostsSeen
 from skyclaw.cluster.messages import Copy, Message, Pull, Pulled, Shape
 from skyclaw.entrypoints.serve import Server
 from skyclaw.outside.clock import steady_clock
 from skyclaw.records import GENESIS_EPOCH
+from tests.api.in_process import InProcess
 
 TOKEN = "the-token-of-these-tests"  # noqa: S105 made up
 LOG = "5eed5eed"
@@ -69,16 +69,6 @@ class Memory:
         self.left += 1
 
 
-class NoJobs:
-    """A desk and an archive with nothing in them."""
-
-    def ask(self, _command: object, _timeout_s: float = 5.0) -> Any:
-        return HostsSeen(())
-
-    def job(self, _job_id: str, _until: int | None = None) -> None:
-        return None
-
-
 class Stage:
     """A coordinator called `name` that listens on a port of this machine."""
 
@@ -94,11 +84,11 @@ class Stage:
         self.clock = steady_clock()
         self.peers = Peers(replace(settings, **config), self.memory.outlook(), self.clock)
         self._name, self._tokens, self._peer_tokens = name, tokens, peer_tokens
+        self.inside = InProcess()
 
     def start(self) -> "Stage":
-        nothing: Any = NoJobs()
         health = lambda: HealthSeen(ok=True, ready=True)  # noqa: E731
-        parts = Parts(nothing, nothing, self._name, LOG, self._tokens, self.clock, health)
+        parts = Parts(self.inside, self.inside.archive, self._name, LOG, self._tokens, self.clock, health)
         self._app = create_app(replace(parts, network=self.peers, replication=self.memory, peer_tokens=self._peer_tokens))
         self._server.start()
         self.start_manager()
