@@ -3,7 +3,7 @@
 from typing import Any
 
 from actors.host_boxes import Slots
-from actors.host_loops import Loop, Tell, is_unknown_host
+from actors.host_loops import Hear, Loop, Tell, is_unknown_host, unheard
 from actors.host_messages import Claimed, HostUnknown
 from skyclaw.ids import new_claim_ids
 from skyclaw.outside.clock import Clock
@@ -16,15 +16,21 @@ AT_ONCE_MS = 250  # an empty answer that came sooner was not parked
 
 
 class ClaimLoop(Loop):
-    """Asks for as many jobs as there is room for. A claim without an answer is repeated as it was, so that no lease is lost on the way."""
+    """Asks for as many jobs as there is room for. A claim without an answer is repeated as it was, so that no lease is lost on the way.
 
-    def __init__(self, coordinators: Coordinators, host_id: str, slots: Slots, poll_ms: int, tell: Tell, clock: Clock) -> None:
+    `hear` gets every answer.
+    """
+
+    def __init__(
+        self, coordinators: Coordinators, host_id: str, slots: Slots, poll_ms: int, tell: Tell, clock: Clock, hear: Hear = unheard
+    ) -> None:
         super().__init__("host-claims")
         self._coordinators, self._path = coordinators, host_path(host_id, "claim")
-        self._slots, self._poll_s, self._tell, self._clock = slots, poll_ms / 1000, tell, clock
+        self._slots, self._poll_s, self._tell, self._clock, self._hear = slots, poll_ms / 1000, tell, clock, hear
         self._ids = new_claim_ids()
         self._claim: dict[str, Any] | None = None
         self._pause_s = 0.0  # for which the coordinator has asked
+        self._services: object = None  # what the latest answer said of the services that are wanted here
         slots.nudge = self.nudge
 
     def has_work(self) -> bool:
@@ -53,6 +59,8 @@ class ClaimLoop(Loop):
         sent = self._clock()
         answer = self._coordinators.post(self._path, self._claim, timeout_s=WAIT_MS / 1000 + ANSWER_S)
         received = self._clock()
+        self._hear(answer)
+        brings_news, self._services = answer.get("services") != self._services, answer.get("services")
         claim_id, self._claim = self._claim["claimId"], None
         found = answer.get("jobs") or [answer.get("job")]
         jobs = tuple(job for job in found if isinstance(job, dict))
@@ -63,4 +71,5 @@ class ClaimLoop(Loop):
         if isinstance(later := answer.get("retryAfterMs"), int):
             self._pause_s = later / 1000
             return 0.0
-        return self._poll_s if answer.get("reason") or received - sent < AT_ONCE_MS else 0.0
+        came_at_once = received - sent < AT_ONCE_MS and not brings_news  # with news it was parked, however short
+        return self._poll_s if answer.get("reason") or came_at_once else 0.0

@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 from actors.host_config import HostConfig
-from actors.host_loops import Loop, Tell, is_unknown_host
+from actors.host_loops import Hear, Loop, Tell, is_unknown_host, unheard
 from actors.host_messages import NotRenewed, Renewed
 from skyclaw.errors import ServerRefused
 from skyclaw.hosting.held_leases import Lease
@@ -16,12 +16,17 @@ logger = logging.getLogger(__name__)
 
 
 class HeartbeatLoop(Loop):
-    """Sends the heartbeats that are ordered; the latest order counts. Registers again with a coordinator that does not know the host."""
+    """Sends the heartbeats that are ordered; the latest order counts. Registers again with a coordinator that does not know the host.
 
-    def __init__(self, coordinators: Coordinators, config: HostConfig, host_id: str, tell: Tell, clock: Clock) -> None:
+    `hear` gets every answer.
+    """
+
+    def __init__(
+        self, coordinators: Coordinators, config: HostConfig, host_id: str, tell: Tell, clock: Clock, hear: Hear = unheard
+    ) -> None:
         super().__init__("host-heartbeats", most_s=0.5)
         self._coordinators, self._config, self._host_id = coordinators, config, host_id
-        self._tell, self._clock = tell, clock
+        self._tell, self._clock, self._hear = tell, clock, hear
         self._ordered: tuple[tuple[Lease, ...], str | None, float] | None = None
 
     def order(self, leases: tuple[Lease, ...], answered: str | None, timeout_s: float) -> None:
@@ -48,6 +53,7 @@ class HeartbeatLoop(Loop):
             logger.warning("host_registered_again host=%s leases=%d", self._host_id, len(leases))
             self._tell(NotRenewed())  # that is for the next heartbeat, at whoever decides about them
             return 0.0
+        self._hear(answer)
         cancelled, lost, doubtful = (frozenset(answer.get(name, ())) for name in ("cancelled", "lost", "notRenewed"))
         self._tell(Renewed(leases, sent, cancelled, lost, doubtful))
         if doubtful:

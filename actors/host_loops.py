@@ -9,7 +9,8 @@ import random
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from skyclaw.errors import ServerRefused, SkyclawError
 from skyclaw.hosting.pacing import Backoff
@@ -17,6 +18,7 @@ from skyclaw.hosting.pacing import Backoff
 logger = logging.getLogger(__name__)
 
 Tell = Callable[[object], None]
+Hear = Callable[[Mapping[str, Any]], None]
 
 GATHER_S = 0.01
 
@@ -24,6 +26,10 @@ GATHER_S = 0.01
 def host_clock() -> int:
     """Milliseconds that only go forward, also while the machine sleeps: leases go on then."""
     return int(time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) * 1000)
+
+
+def unheard(_answer: Mapping[str, Any]) -> None:
+    """Nobody cares what else the answer says."""
 
 
 class Loop(threading.Thread):

@@ -1,6 +1,5 @@
 """How a host arrives: its state directory, what it left undelivered, and its registration."""
 
-import contextlib
 import logging
 import random
 import time
@@ -9,15 +8,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import pykka
-
-from actors.host_agent import HostAgent
 from actors.host_boxes import Outbox
 from actors.host_config import HostConfig
 from actors.host_heartbeats import register
 from actors.host_loops import host_clock
 from actors.host_messages import Report
 from skyclaw.entrypoints import host_means
+from skyclaw.entrypoints.actor_address import Address
+from skyclaw.entrypoints.host_services import ServiceParts, service_parts
 from skyclaw.entrypoints.settings import HostSettings
 from skyclaw.errors import NotACoordinator, ServerRefused, Unreachable
 from skyclaw.hosting.held_leases import Lease
@@ -29,23 +27,6 @@ from skyclaw.outside.kept_results import KeptResults
 from skyclaw.outside.processes import Executor, hide_from_jobs
 
 logger = logging.getLogger(__name__)
-
-
-class Address:
-    """Where HostAgent is told things: known before the actor is, and still after it has stopped, when nothing is left to be done."""
-
-    actor: pykka.ActorRef[HostAgent] | None = None
-
-    @property
-    def alive(self) -> bool:
-        """Is it there?"""
-        return self.actor is not None and self.actor.is_alive()
-
-    def tell(self, message: object) -> None:
-        """Leave a message."""
-        if self.actor is not None:
-            with contextlib.suppress(pykka.ActorDeadError):
-                self.actor.tell(message)
 
 
 @dataclass(frozen=True)
@@ -61,6 +42,7 @@ class Arrived:
     rhythm: Rhythm
     executor: Executor
     agent: Address
+    services: ServiceParts | None
     stops: ExitStack
 
 
@@ -82,6 +64,7 @@ def arrive(settings: HostSettings) -> Arrived:
         )
         coordinators = Coordinators(settings.urls, settings.token)
         stops.callback(coordinators.close)
+        services = service_parts(settings, slot.path, coordinators) if settings.services else None
         kept, outbox, known_id = KeptResults(slot.results), Outbox(), settings.host_id or slot.host_id
         _put_left_over(kept, outbox, known_id)
         answer = _register_until_answered(coordinators, config, known_id, tuple(report.lease for report in outbox.reports()))
@@ -89,7 +72,7 @@ def arrive(settings: HostSettings) -> Arrived:
         slot.remember(host_id, chosen=settings.host_id is not None)
         if isinstance(wanted := answer.get("heartbeatMs"), int):
             rhythm.ask(wanted)
-        return Arrived(host_id, means, config, coordinators, kept, outbox, rhythm, executor, agent, stops.pop_all())
+        return Arrived(host_id, means, config, coordinators, kept, outbox, rhythm, executor, agent, services, stops.pop_all())
 
 
 def _id_in(answer: dict[str, Any], coordinators: Coordinators) -> str:

@@ -16,6 +16,9 @@ from skyclaw.trust.command_policy import CommandPolicy, CommandRefused, look_up
 
 logger = logging.getLogger(__name__)
 
+SERVICE_HOST = "service-host"  # the capability to run services
+SERVICE_FILES = 4_096  # which an instance may have open, connections included
+
 
 def means(settings: HostSettings) -> Means:
     """What jobs may run; says in the log what is missing, and what makes the list of commands no boundary. Raises SettingsWrong."""
@@ -38,7 +41,7 @@ def config(settings: HostSettings, policy: CommandPolicy) -> HostConfig:
     return HostConfig(
         name=settings.name,
         capabilities=tuple(_capabilities(settings, policy)),
-        labels={"isolation": level(settings)},
+        labels={"isolation": level(settings), "services": str(settings.services)},
         max_parallel=settings.max_parallel,
         poll_ms=settings.poll_ms,
         heartbeat_ms=settings.heartbeat_ms,
@@ -57,6 +60,11 @@ def limits(settings: HostSettings) -> Limits:
     return Limits(parallel=settings.max_parallel)
 
 
+def service_limits(settings: HostSettings) -> Limits:
+    """What each instance of a service may use: as a job, but with more connections."""
+    return Limits(parallel=settings.services, files=SERVICE_FILES)
+
+
 def work_parent(settings: HostSettings, slot: Path) -> Path:
     """Where jobs' directories are made: in the host's own slot, or, for another user's jobs, where that user can get to."""
     if settings.job_user is None:
@@ -64,10 +72,19 @@ def work_parent(settings: HostSettings, slot: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"skyclaw-{hashlib.sha256(bytes(slot.absolute())).hexdigest()[:16]}"
 
 
+def service_parent(settings: HostSettings, slot: Path) -> Path:
+    """Where the folders of services' instances are made: in the host's own slot, or where another user can get to."""
+    return slot / "services" if settings.job_user is None else Path(f"{work_parent(settings, slot)}-services")
+
+
 def _capabilities(settings: HostSettings, policy: CommandPolicy) -> Iterator[str]:
-    """The configured ones, without those whose command this host cannot run."""
+    """The configured ones, without those whose command this host cannot run; and whether it runs services, whatever is configured."""
+    if settings.services:
+        yield SERVICE_HOST
     commands = {"openclaw": settings.openclaw_command, "automaton": settings.automaton_command}
     for name in settings.capabilities:
+        if name == SERVICE_HOST:
+            continue
         try:
             if name in commands:
                 policy.path_of(commands[name])

@@ -10,12 +10,14 @@
    the TypeScript Skyclaw have none. A key that was drawn here contains it, so another process that is given the key names the same log.
 """
 
+import io
 import re
 import threading
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from typing import Any, NamedTuple
 
 import orjson
@@ -38,20 +40,21 @@ HOME_S = 3.0  # to learn a home log
 PATIENCE_S = 30.0  # a takeover is over by then
 KEY, LOG = re.compile(r"[\x21-\x7e]{1,255}"), re.compile(r"[0-9a-f]{8}")
 KEY_WITH_HOME = re.compile(r"home-([0-9a-f]{8})-[0-9a-f]{32}")
-UNKNOWN_TOKEN = 401
+FOUND, UNKNOWN_TOKEN, NOT_THERE = 200, 401, 404
 MAKE_JOBS = frozenset({"/v1/jobs", "/v1/jobs/batch"})
 
 Params = Mapping[str, str | int | None]
 
 
 class _Call(NamedTuple):
-    """A request, the same for every coordinator and every try."""
+    """A request, the same for every coordinator and every try; a body that is a function is opened anew for each, and streamed."""
 
     method: str
     path: str
     params: Params | None
-    body: bytes | None
+    body: bytes | Callable[[], io.RawIOBase] | None
     headers: Mapping[str, str | bytes]
+    take: Callable[[Iterator[bytes]], object] | None = None  # for the body of the answer, when that is no JSON
 
 
 class Coordinators:
@@ -122,6 +125,31 @@ class Coordinators:
             if isinstance(failure, ServerRefused) and key is not None and _may_be_written(failure):
                 failure.details["key"] = key
             raise
+
+    def delete(self, path: str, key: str) -> dict[str, Any]:
+        """The answer to the request to remove what is at `path`."""
+        return self._ask(_Call("DELETE", path, None, None, {**self._headers, "x-idempotency-key": key}), None)
+
+    def has(self, path: str) -> bool:
+        """Whether there is something at `path`, without fetching it."""
+        try:
+            self._ask(_Call("HEAD", path, None, None, self._headers), None)
+        except ServerRefused as refusal:
+            if refusal.status != NOT_THERE:
+                raise
+            return False
+        return True
+
+    def upload(self, path: str, content: Callable[[], io.RawIOBase], content_type: str, timeout_s: float) -> dict[str, Any]:
+        """PUT what `content` opens, piece by piece; it is opened again for each coordinator that is tried. May be repeated without harm."""
+        return self._ask(_Call("PUT", path, None, content, {**self._headers, "content-type": content_type}), timeout_s)
+
+    def download(self, path: str, take: Callable[[Iterator[bytes]], object], timeout_s: float) -> None:
+        """Hand what is at `path` to `take`, piece by piece, and from its beginning again for each coordinator that is tried.
+
+        Raises what `take` raises, too.
+        """
+        self._ask(_Call("GET", path, None, None, self._headers, take), timeout_s)
 
     def _give_up(self, key: str | None, home: str | bytes | None) -> None:
         """Nobody decides for this home now: the next new request may go elsewhere, but this one, sent again, only there."""
@@ -219,10 +247,16 @@ class Coordinators:
     def _exchange(self, url: str, call: _Call, ends: float) -> dict[str, Any]:
         left = max(0.05, ends - time.monotonic())
         try:
-            request = requests.Request(call.method, url + call.path, call.headers, params=call.params, data=call.body).prepare()
-            timeout = (min(CONNECT_S, left), left)
-            with self._session().send(request, stream=True, timeout=timeout, allow_redirects=False) as answer:
-                return http_answers.judge(answer, http_answers.read(answer, ends))
+            with closing(call.body()) if callable(call.body) else nullcontext(call.body) as body:
+                request = requests.Request(call.method, url + call.path, call.headers, params=call.params, data=body).prepare()
+                timeout = (min(CONNECT_S, left), left)
+                with self._session().send(request, stream=True, timeout=timeout, allow_redirects=False) as answer:
+                    if call.method == "HEAD":
+                        return http_answers.judge_head(answer)
+                    if call.take is not None and answer.status_code == FOUND:
+                        call.take(http_answers.pieces(answer, ends))
+                        return {}
+                    return http_answers.judge(answer, http_answers.read(answer, ends))
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError) as error:
             raise http_answers.in_plain_words(error) from error
 

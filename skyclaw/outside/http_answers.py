@@ -15,6 +15,7 @@ from skyclaw.errors import ServerRefused
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 MAX_RETRY_AFTER_S = 3600.0
+TOO_LARGE = 413
 
 
 class NoAnswer(Exception):
@@ -31,10 +32,11 @@ class Foreign(NoAnswer):
 
 def read(answer: requests.Response, ends: float) -> bytes:
     """The whole body, as it was sent; raises NoAnswer when it is too large or not there by `ends` (time.monotonic, seconds)."""
-    return b"".join(_pieces(answer, ends))
+    return b"".join(pieces(answer, ends))
 
 
-def _pieces(answer: requests.Response, ends: float) -> Iterator[bytes]:
+def pieces(answer: requests.Response, ends: float) -> Iterator[bytes]:
+    """The body as it comes; raises as `read` does."""
     size = 0
     while piece := answer.raw.read1(65_536, decode_content=False):
         size += len(piece)
@@ -54,6 +56,18 @@ def judge(answer: requests.Response, body: bytes) -> dict[str, Any]:
         raise _refusal(status, said, answer.headers.get("retry-after", ""))
     if status >= 500:
         raise NoAnswer(f"answered {status}")
+    if status == TOO_LARGE:  # who reads the request, ours or a proxy, may say so in words of its own
+        raise _refusal(status, {"error": "the request is larger than the coordinator takes", "code": "payload_too_large"}, "")
+    raise Foreign("not a Skyclaw coordinator")
+
+
+def judge_head(answer: requests.Response) -> dict[str, Any]:
+    """An empty object when what was asked for without its body is there. Raises as `judge` does."""
+    status = answer.status_code
+    if 200 <= status < 300:
+        return {}
+    if status >= 400:
+        raise _refusal(status, {"error": f"the coordinator answered {status}"}, answer.headers.get("retry-after", ""))
     raise Foreign("not a Skyclaw coordinator")
 
 

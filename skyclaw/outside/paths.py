@@ -1,4 +1,4 @@
-"""The paths of a coordinator's routes for one job or one host; an id stays one segment, whatever is in it."""
+"""The paths of a coordinator's routes for one job, host or service; an id stays one segment, whatever is in it."""
 
 from urllib.parse import quote
 
@@ -11,6 +11,16 @@ def job_path(job_id: str, *more: str) -> str:
 def host_path(host_id: str, *more: str) -> str:
     """The path of a host, or of what is below it."""
     return _path("hosts", host_id, *more)
+
+
+def service_path(service: str, *more: str) -> str:
+    """The path of a service, by its id or name, or of what is below it."""
+    return _path("services", service, *more)
+
+
+def bundle_path(sha256: str) -> str:
+    """The path of a packed folder, by its hash."""
+    return _path("bundles", sha256)
 
 
 def _path(kind: str, name: str, *more: str) -> str:

@@ -108,7 +108,7 @@ def test_openclaw_and_automaton_are_advertised_only_when_they_can_be_run(
     program(tmp_path, "openclaw")
     program(tmp_path, "automaton")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    able = replace(settings, capabilities=("automaton", "gpu", "openclaw", "shell"), allowed_commands=("openclaw", "bash"))
+    able = replace(settings, capabilities=("automaton", "gpu", "openclaw", "shell"), allowed_commands=("openclaw", "bash"), services=0)
     assert host_means.config(able, host_means.means(able).policy).capabilities == ("gpu", "openclaw", "shell")
     assert "capability_missing capability=automaton cause=command not allowed: automaton" in caplog.text
     (tmp_path / "openclaw").unlink()
@@ -140,7 +140,7 @@ def test_the_start_warns_when_jobs_run_as_root(
 @pytest.mark.parametrize(("isolation", "level"), [("auto", "process"), ("process", "process"), ("none", "none")])
 def test_auto_means_processes_with_limits(settings: HostSettings, isolation: str, level: str) -> None:
     chosen = replace(settings, isolation=isolation)
-    assert host_means.config(chosen, host_means.means(chosen).policy).labels == {"isolation": level}
+    assert host_means.config(chosen, host_means.means(chosen).policy).labels["isolation"] == level
 
 
 def test_an_isolation_that_is_not_here_is_refused_at_the_start(coordinator: StandInCoordinator, tmp_path: Path) -> None:

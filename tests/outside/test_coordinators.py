@@ -1,6 +1,7 @@
 """The client of the coordinators against real servers on loopback: one that refuses, hangs, talks HTML, is busy, redirects, drips."""
 
 import contextlib
+import io
 import socket
 import subprocess
 import sys
@@ -498,3 +499,40 @@ def test_the_server_half_is_not_imported() -> None:
     program = "import sys, skyclaw.outside.coordinators; print(sorted({'falcon', 'sqlmodel', 'marshmallow', 'pykka'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_upload_is_opened_again_for_each_coordinator_and_arrives_whole(dead: str, tmp_path: Path) -> None:
+    (file := tmp_path / "file").write_bytes(bytes(range(256)) * 1_000)
+    opened: list[io.FileIO] = []
+
+    def content() -> io.FileIO:
+        opened.append(io.FileIO(file))
+        return opened[-1]
+
+    with serving(busy) as first, serving(says("second")) as second:
+        answer = Coordinators([dead, first.url, second.url]).upload("/v1/thing", content, "application/gzip", 30.0)
+    (asked,) = second.asked
+    assert answer == {"from": "second"}
+    assert (asked.method, asked.body, asked.headers["content-type"]) == ("PUT", file.read_bytes(), "application/gzip")
+    assert len(opened) == 3
+    assert all(one.closed for one in opened)
+
+
+@pytest.mark.parametrize(("status", "there"), [(200, True), (404, False)])
+def test_whether_something_is_there_is_asked_without_its_body(status: int, there: bool) -> None:
+    with serving(lambda _: Reply(status, raw=b"", content_type="application/gzip")) as server:
+        assert Coordinators([server.url]).has("/v1/thing") is there
+    assert [asked.method for asked in server.asked] == ["HEAD"]
+
+
+@pytest.mark.parametrize(("status", "error"), [(500, ServerRefused), (401, ServerRefused), (302, NotACoordinator)])
+def test_who_cannot_say_whether_it_is_there_does_not_say_no(status: int, error: type[Exception]) -> None:
+    with serving(lambda _: Reply(status, raw=b"")) as server, pytest.raises(error):
+        Coordinators([server.url]).has("/v1/thing")
+
+
+def test_a_removal_has_a_key_and_goes_to_the_next_coordinator(dead: str) -> None:
+    with serving(says("second")) as server:
+        assert Coordinators([dead, server.url]).delete("/v1/thing", "once") == {"from": "second"}
+    (asked,) = server.asked
+    assert (asked.method, asked.headers["x-idempotency-key"], asked.body) == ("DELETE", "once", b"")

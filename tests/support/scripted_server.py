@@ -88,7 +88,7 @@ class ScriptedServer:
                 self.end_headers()
                 self.wfile.write(text)
 
-            do_GET = do_POST = answer
+            do_GET = do_POST = do_PUT = do_HEAD = do_DELETE = answer
 
             def log_message(self, *args: Any) -> None:
                 """Tests read `asked` instead."""

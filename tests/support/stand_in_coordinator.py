@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.support.scripted_server import Asked, Hangup, Reply, ScriptedServer
+from tests.support.stand_in_services import StandInServices
 
 
 class Fault(Exception):
@@ -48,6 +49,7 @@ class StandInCoordinator:
         self.heartbeats: list[dict[str, Any]] = []
         self.claims: list[dict[str, Any]] = []
         self.results: list[list[dict[str, Any]]] = []  # each delivered batch
+        self.services = StandInServices()
         self.running_most = 0  # leases of a host at one time
         self.lose_claim_answers = 0
         self.before: Callable[[Asked], Reply | None] = lambda _: None  # a test's own answer, instead of the stand-in's
@@ -107,7 +109,7 @@ class StandInCoordinator:
         """Wait until it is so; fails the test when it is not in time."""
         with self.changed:
             if not self.changed.wait_for(condition, timeout_s):
-                raise AssertionError(f"not in time; jobs: {list(self.jobs.values())}, hosts: {self.hosts}")
+                raise AssertionError(f"not in time; jobs: {list(self.jobs.values())}, hosts: {self.hosts}, {self.services.instances}")
 
     def until_done(self, *job_ids: str, timeout_s: float = 30.0) -> list[dict[str, Any]]:
         """Wait for the results of these jobs."""
@@ -120,6 +122,8 @@ class StandInCoordinator:
         own = self.before(asked)
         if own is not None:
             return own
+        if (bundle := self.services.bundle(asked.path)) is not None:
+            return Reply(raw=bundle, content_type="application/gzip")
         if len(asked.body) > self.largest_body:
             return _refused(413, "payload_too_large", "the body is too large")
         with self.changed:
@@ -139,6 +143,9 @@ class StandInCoordinator:
                 return self._heartbeat(self._host(host_id), body)
             case ["hosts", host_id, "claim"]:
                 return self._claim(host_id, body)
+            case ["hosts", host_id, "services", "sync"]:
+                self._host(host_id)
+                return self.services.sync(body)
             case ["hosts", host_id, "results"]:
                 self._host(host_id)
                 self.results.append(body["results"])
@@ -171,7 +178,8 @@ class StandInCoordinator:
                 self._requeue(job, "not listed")
         gone = [job_id for job_id, token in listed if (job_id, token) not in mine]
         cancelled = [job_id for job_id in gone if job_id in self.jobs and self.jobs[job_id].status == "cancelled"]
-        return {"host": host, "cancelled": cancelled, "lost": [job_id for job_id in gone if job_id not in cancelled]}
+        lost = [job_id for job_id in gone if job_id not in cancelled]
+        return {"host": host, "cancelled": cancelled, "lost": lost, **self.services.hint()}
 
     def _claim(self, host_id: str, body: dict[str, Any]) -> dict[str, Any]:
         host = self._host(host_id)
