@@ -38,7 +38,7 @@ def peer_settings(env: Environment) -> tuple[PeerSettings, tuple[str, ...]]:
         discovery=bool(env.read("SKYCLAW_PEER_DISCOVERY", "boolean")),
         networks=env.read("SKYCLAW_PEER_CIDRS", "networks"),
         tokens=tokens,
-        ca_file=_ca_file(env),
+        ca_file=ca_file(env),
         witness=bool(env.read("SKYCLAW_WITNESS", "boolean")),
     )
     return settings, (*warnings, *guessable(*tokens))
@@ -93,7 +93,8 @@ def _urls(env: Environment) -> tuple[str, ...]:
         raise SettingsWrong(f"SKYCLAW_PEER_URLS: {wrong}") from None
 
 
-def _ca_file(env: Environment) -> Path | None:
+def ca_file(env: Environment) -> Path | None:
+    """The file of the authorities to trust; raises SettingsWrong when it holds none."""
     given = env.read("SKYCLAW_CA_FILE", "name", longest=4_096)
     if given is None:
         return None

@@ -9,7 +9,8 @@ import resource
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from waitress import wasyncore  # type: ignore[import-untyped]
@@ -26,22 +27,39 @@ BACKLOG = 1_024
 MAX_CONNECTIONS = 2_000
 SPARE_DESCRIPTORS = 64  # for the database, the log, and what Python needs
 RECEIVE_S = 20.0  # for one request, from its first byte to its last
+LEAST_RATE = 64 * 1024  # bytes a second at which a large body may come in, after that time
 TAKE_S = 30.0  # without any progress while an answer waits to be taken
 IDLE_S = 90  # of a connection between requests
 MAX_HEADER = 16 * 1024
 MAX_BODY = 9 * 1024 * 1024  # above the application's own limits, which are answered in JSON
+LARGE = ("PUT", "/v1/bundles/")  # method and path of what may be larger: it is kept in a file while it comes in
 MAX_UNSENT = 64 * 1024 * 1024  # bytes of answers in one connection; no single answer waits for a slow reader
 POLL_S = 1.0  # between two looks at the deadlines
 
 WsgiApp = Callable[..., Any]
 
 
+class LargeLimits:
+    """The server's settings as they are for what is large."""
+
+    def __init__(self, settings: Any) -> None:
+        self._settings, self.max_request_body_size = settings, settings.max_large
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._settings, name)
+
+
 class Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
-    """Refuses a request whose length is told in two ways (RFC 9112, section 6.1)."""
+    """Refuses a request whose length is told in two ways (RFC 9112, section 6.1), and knows what may be large."""
+
+    adj: Any
+    is_large = False
 
     def parse_header(self, header_plus: bytes) -> None:
         """Parse the header; raises ParsingError, which is answered with 400 and the end of the connection."""
         super().parse_header(header_plus)
+        if self.command == LARGE[0] and self.path.startswith(LARGE[1]):
+            self.is_large, self.adj = True, LargeLimits(self.adj)
         if self.chunked and "CONTENT_LENGTH" in self.headers:
             raise ParsingError("Content-Length and Transfer-Encoding exclude each other")
         if "TRANSFER_ENCODING" in self.headers:
@@ -68,9 +86,10 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
 
     parser_class = Parser
     task_class = Task
+    request: Any
     total_outbufs_len: int
     last_activity: float
-    _timed: object = None  # the request that is coming in
+    _timed: Any = None  # the request that is coming in
     _ends = 0.0  # when it must be there, time.monotonic
 
     def received(self, data: bytes) -> bool:
@@ -78,6 +97,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
         went_on: bool = super().received(data)
         if self.request is not self._timed:
             self._timed, self._ends = self.request, time.monotonic() + RECEIVE_S
+        elif self.request is not None and self.request.is_large:
+            self._ends += len(data) / LEAST_RATE
         return went_on
 
     def readable(self) -> bool:
@@ -111,33 +132,45 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
 
 
 class Server:
-    """Serves an application at an address; port 0 lets the system choose. Raises AddressUnusable."""
+    """Serves an application at an address, or where `listener` listens already; port 0 lets the system choose. Raises AddressUnusable.
 
-    def __init__(self, app: WsgiApp, host: str, port: int, threads: int = THREADS) -> None:
-        listener = _listen(host, port)
+    Requests that are LARGE may have bodies of less than `max_large` bytes. `channel` is what a connection is, `settings` are waitress's own
+    that are not as for a coordinator.
+    """
+
+    def __init__(
+        self,
+        app: WsgiApp,
+        host: str,
+        port: int,
+        threads: int = THREADS,
+        listener: socket.socket | None = None,
+        max_large: int = MAX_BODY,
+        channel: type[Channel] = Channel,
+        settings: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        listener = listener or listen(host, port)
         self.port: int = listener.getsockname()[1]
         self._map: dict[int, Any] = {}
         self._workers = Workers(threads)
-        self._server = create_server(
-            app,
-            map=self._map,
-            _start=False,
-            _dispatcher=self._workers,
-            sockets=[listener],
-            connection_limit=_connection_limit(),
-            asyncore_use_poll=True,
-            asyncore_loop_timeout=POLL_S,
-            channel_timeout=IDLE_S,
-            cleanup_interval=10,
-            channel_request_lookahead=1,  # so that a closed connection shows while its request is parked
-            max_request_header_size=MAX_HEADER,
-            max_request_body_size=MAX_BODY,
-            outbuf_high_watermark=MAX_UNSENT,
-            ident="skyclaw",
-            clear_untrusted_proxy_headers=False,  # nobody reads them
-            log_socket_errors=False,
-        )
-        self._server.channel_class = Channel
+        adjustments = {
+            "connection_limit": _connection_limit(),
+            "asyncore_use_poll": True,
+            "asyncore_loop_timeout": POLL_S,
+            "channel_timeout": IDLE_S,
+            "cleanup_interval": 10,
+            "channel_request_lookahead": 1,  # so that a closed connection shows while its request is parked
+            "max_request_header_size": MAX_HEADER,
+            "max_request_body_size": MAX_BODY,
+            "outbuf_high_watermark": MAX_UNSENT,
+            "ident": "skyclaw",
+            "clear_untrusted_proxy_headers": False,  # nobody reads them
+            "log_socket_errors": False,
+            **settings,
+        }
+        self._server = create_server(app, map=self._map, _start=False, _dispatcher=self._workers, sockets=[listener], **adjustments)
+        self._server.adj.max_large = max_large
+        self._server.channel_class = channel
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="HttpServer", daemon=True)
 
@@ -179,10 +212,11 @@ class Server:
 
     def _close(self) -> None:
         self._workers.shutdown(max(0.0, self._ends - time.monotonic()))
+        self._server.pull_trigger = lambda: None  # a worker that is late must not write where something else may be open by then
         wasyncore.close_all(self._map, ignore_all=True)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises AddressUnusable."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]

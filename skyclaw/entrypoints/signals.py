@@ -21,6 +21,12 @@ class StopSignals:
                 return
         self._came.clear()
 
+    def came_within(self, seconds: float) -> bool:
+        """Wait so long for a signal, at most; whether one has come that nobody waited for."""
+        came = self._came.wait(seconds)
+        self._came.clear()
+        return came
+
     def _note(self, _number: int, _frame: FrameType | None) -> None:
         self.count += 1
         self._came.set()

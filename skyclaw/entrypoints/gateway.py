@@ -1,0 +1,135 @@
+"""The gateway process: a list of starts and, reversed, of stops."""
+
+import socket
+import threading
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from actors.gateway_probes import HealthCheck, Probers
+from actors.gateway_refresh import RefreshLoop
+from actors.gateway_router import GatewayRouter, Probing, heed
+from actors.host_loops import host_clock
+from actors.ticker import Ticker
+from api.gateway import GatewayParts, create_gateway
+from skyclaw.entrypoints.actor_address import Address
+from skyclaw.entrypoints.gateway_configs import traefik
+from skyclaw.entrypoints.gateway_settings import GatewaySettings
+from skyclaw.entrypoints.relaying import relay_server
+from skyclaw.entrypoints.serve import Server, listen
+from skyclaw.entrypoints.signals import StopSignals
+from skyclaw.errors import AddressUnusable, StartRefused
+from skyclaw.outside.coordinators import Coordinators
+from skyclaw.outside.processes import hide_from_jobs
+from skyclaw.services.routing import Backends, Notice, Rules, State
+
+FIRST_ROUTES_S = 2.0  # a gateway that just started waits so long for its first routes before it answers
+DRAIN_S = 30.0  # for running requests, when it is stopped
+TICK_S = 0.1
+STOPPED_AT_ONCE = 130
+
+
+@dataclass(frozen=True)
+class RunningGateway:
+    """A gateway that answers requests; `failed` is set when it cannot go on."""
+
+    url: str
+    failed: threading.Event
+    _server: Server = field(repr=False)
+    _stops: ExitStack = field(repr=False)
+
+    def drain(self, within_s: float = DRAIN_S) -> threading.Event:
+        """Accept nothing more; what is returned is set when no request is left, or the time is over."""
+        drained = threading.Event()
+
+        def drain() -> None:
+            self._server.stop(within_s)
+            drained.set()
+
+        threading.Thread(target=drain, name="gateway-drain", daemon=True).start()
+        return drained
+
+    def stop(self) -> None:
+        """Be gone; who did not drain it before loses the requests that run."""
+        self._stops.close()
+
+
+def open_listener(settings: GatewaySettings) -> socket.socket:
+    """Listen where the settings say; raises StartRefused."""
+    try:
+        return listen(settings.host, settings.port)
+    except AddressUnusable as error:
+        raise StartRefused(f"{error}; SKYCLAW_GATEWAY_HOST and SKYCLAW_GATEWAY_PORT name another") from None
+
+
+def start_gateway(settings: GatewaySettings, listener: socket.socket) -> RunningGateway:
+    """Learn the routes, if a coordinator answers soon, and serve."""
+    failed, router = threading.Event(), Address()
+    with ExitStack() as stops:
+        coordinators = Coordinators(settings.urls, next(iter(settings.tokens), None))
+        stops.callback(coordinators.close)
+        refresh = RefreshLoop(coordinators, settings.refresh_ms, router.tell)
+
+        def notice(noticed: Notice) -> None:
+            heed(noticed, refresh.nudge)
+
+        backends = Backends(host_clock, threading.Lock(), Rules(settings.cooldown_ms), notice)
+        probers = Probers(HealthCheck(settings.probe_timeout_ms / 1000, settings.ca_file), router.tell)
+        probing = Probing(settings.probe_ms, settings.health_path, settings.own_health_path is not None)
+        router.actor = GatewayRouter.start(backends, probing, probers.order, host_clock, lambda _: failed.set())
+        stops.callback(router.actor.stop, timeout=1.0)
+        for part in (probers, refresh, Ticker(router.tell, TICK_S, "gateway-ticker")):
+            part.start()
+            stops.callback(part.stop)
+        refresh.tried.wait(FIRST_ROUTES_S)
+        application = create_gateway(_parts(settings, backends))
+        stops.callback(application.close)
+        server = relay_server(application, settings.host, settings.port, listener=listener)
+        server.start()
+        stops.callback(server.stop, 0.0)
+        return RunningGateway(f"http://{settings.host}:{server.port}", failed, server, stops.pop_all())
+
+
+def run_gateway(settings: GatewaySettings) -> int:
+    """Be a gateway until a signal says otherwise: the first lets running requests finish, the second does not. Returns the exit code."""
+    hide_from_jobs()  # a host on this machine may run jobs as the same user
+    listener = open_listener(settings)
+    signals = StopSignals()
+    running = start_gateway(settings, listener)
+    try:
+        announce(settings, listener)
+        signals.wait(running.failed)
+        if not running.failed.is_set():
+            signals.wait(running.drain(), running.failed)
+    finally:
+        running.stop()
+    if running.failed.is_set():
+        return 1
+    return STOPPED_AT_ONCE if signals.count > 1 else 0
+
+
+def announce(settings: GatewaySettings, listener: socket.socket) -> None:
+    """Tell whoever started it where it listens."""
+    print(f"[skyclaw] gateway listening on http://{settings.host}:{listener.getsockname()[1]}", flush=True)  # noqa: T201
+
+
+def _parts(settings: GatewaySettings, backends: Backends) -> GatewayParts:
+    return GatewayParts(
+        backends=backends,
+        retries=settings.retries,
+        health=lambda: _health(backends),
+        traefik=lambda: traefik(backends.routes, settings),
+        ca_file=settings.ca_file,
+        secrets=settings.tokens,
+    )
+
+
+def _health(backends: Backends) -> dict[str, Any]:
+    """A gateway works without any service, and without a coordinator: it says what it knows."""
+    seen = backends.look()
+    ejected = sum(one.state is State.EJECTED for one in seen)
+    return {
+        "ok": True,
+        "services": backends.keys(),
+        "backends": {"known": len(seen), "ejected": ejected, "skipped": backends.skipped},
+    }
