@@ -92,7 +92,7 @@ def _split(verb: Verb, rest: Sequence[str]) -> tuple[dict[str, Any], list[str], 
 def _take(verb: Verb, word: str, left: list[str], options: dict[str, Any]) -> None:
     """Put the option `word` into `options`; its value may be the next word, which is then taken from `left`."""
     name, equals, value = word.partition("=")
-    option = next((known for known in verb.options if f"--{known.name}" == name), None)
+    option = next((known for known in verb.options if name in known.names), None)
     if option is None:
         raise UsageWrong(_unknown_option(verb, name))
     if option.kind == "flag":
@@ -121,7 +121,7 @@ def _next_value(verb: Verb, option: Option, left: list[str]) -> str:
 def _unknown_option(verb: Verb, name: str) -> str:
     guess = nearest(name, [f"--{option.name}" for option in verb.options])
     hint = f"did you mean {guess}?" if guess else f"skyclaw {verb.name} --help lists them"
-    also = "; put -- before words that belong to the job" if verb.carries_command else ""
+    also = f"; put -- before words that belong to the {verb.runs}" if verb.carries_command else ""
     return f"{verb.name}: unknown option {name}; {hint}{also}"
 
 
@@ -130,7 +130,7 @@ def _check_count(verb: Verb, words: list[str]) -> None:
     if "" in ours and verb.least == 0:
         raise UsageWrong(f"{verb.name}: {verb.words} is empty; leave it out, or skyclaw {verb.name} --help shows how")
     if len(words) < verb.least or "" in ours:
-        what = "a command" if verb.carries_command else verb.words
+        what = "a command" if verb.words.startswith("<command>") else verb.words
         raise UsageWrong(f"{verb.name} requires {what}; skyclaw {verb.name} --help shows how")
     if verb.most is not None and len(words) > verb.most:
         takes = f"takes only {verb.words}" if verb.words else "takes no words"

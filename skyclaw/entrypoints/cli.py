@@ -32,6 +32,8 @@ ABOUT_A_VALUE = (400, 413, 422)  # statuses of a request whose command was right
 _NEXT = {
     "unknown_job": "skyclaw jobs lists the jobs",
     "unknown_host": "skyclaw hosts lists the hosts",
+    "unknown_service": "skyclaw list-services lists the services",
+    "unknown_bundle": "deploy it with --bundle",
     "already_finished": "skyclaw status shows it",
     "not_finished": "skyclaw wait follows it",
     "idempotency_conflict": "use another --key for another command",

@@ -1,12 +1,12 @@
-"""The verbs about one job or one host: look at it, or change it."""
+"""The verbs about one job or one host: look at it, or change it; and `explain`, which takes a service too."""
 
 import sys
 import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from skyclaw.entrypoints import listings, rendering
-from skyclaw.entrypoints.finding import find_host, find_job
+from skyclaw.entrypoints import listings, rendering, services
+from skyclaw.entrypoints.finding import find_host, find_job, find_job_or_service
 from skyclaw.entrypoints.session import Session
 from skyclaw.entrypoints.waiting import FINISHED, cut_output, failure
 from skyclaw.errors import UsageWrong
@@ -53,9 +53,11 @@ def _nothing_kept(job: dict[str, Any], log: dict[str, Any]) -> str:
 
 
 def explain(session: Session, words: Sequence[str], json: bool = False) -> int:
-    """Why a job is where it is."""
-    job = find_job(session.coordinators, words[0])
-    answer = session.coordinators.get(job_path(job["id"], "explain"))
+    """Why a job is where it is, or a service is as it is."""
+    found = find_job_or_service(session.coordinators, words[0])
+    if "payload" not in found:
+        return services.explain(session, found, json)
+    answer = session.coordinators.get(job_path(found["id"], "explain"))
     if json:
         rendering.show_json(answer)
         return 0

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from skyclaw.entrypoints import dev_file, rendering, settings
+from skyclaw.entrypoints.gateway_settings import gateway_settings
 from skyclaw.entrypoints.session import Session
 from skyclaw.entrypoints.setting_names import KNOWN, Setting, unknown_names
 from skyclaw.entrypoints.setting_values import shortened
@@ -15,6 +16,7 @@ ROLES: tuple[Callable[[Mapping[str, str]], Any], ...] = (
     settings.client_settings,
     settings.coordinator_settings,
     settings.host_settings,
+    gateway_settings,
     settings.debug,
 )
 

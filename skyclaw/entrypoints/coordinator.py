@@ -6,18 +6,23 @@ import sys
 import threading
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from actors.coordinator import Coordinator
 from actors.peer_config import PeerConfig
 from api.app import create_app
+from api.bundle_exchange import BundleExchange
+from api.bundle_keeper import BundleKeeper
 from api.parts import HealthSeen, Parts
 from skyclaw.cluster.replication import Pace
 from skyclaw.entrypoints.serve import Server
-from skyclaw.entrypoints.settings import CoordinatorSettings
+from skyclaw.entrypoints.settings import IN_MEMORY, CoordinatorSettings
 from skyclaw.entrypoints.signals import StopSignals
 from skyclaw.outside.clock import Clock, steady_clock
 from skyclaw.outside.processes import hide_from_jobs
 from skyclaw.scheduling.turn import Rules
+from skyclaw.store.bundles import BundleFiles
 from skyclaw.store.event_log import EventLog
 from skyclaw.store.memory import MemoryEventLog
 from skyclaw.store.sqlite import open_sqlite
@@ -25,6 +30,7 @@ from skyclaw.store.sqlite import open_sqlite
 SWITCH_INTERVAL_S = 1e-3  # shorter: threads that wait wake each other in vain; longer: one that computes holds up all others
 HAND_OVER_S = 3.0  # for others to take over what is owned here, before a stop
 DOUBT_BEATS = 35  # tenths of a heartbeat after which an owner is doubted
+BUNDLE_SPARE = 1024 * 1024  # bytes between the limit of a bundle and that of the server, so that it is the former that is told
 YOUNG_OBJECTS = 50_000  # between collections: live jobs are many and hold no cycles
 
 
@@ -49,7 +55,8 @@ def start_coordinator(settings: CoordinatorSettings) -> RunningCoordinator:
         log = _open_log(settings)
         stops.callback(log.close)
         clock = steady_clock()
-        rules = Rules(settings.lease_ms, settings.max_queued_jobs, settings.idempotency_ttl_ms)
+        rules = Rules(settings.lease_ms, settings.max_queued_jobs, settings.idempotency_ttl_ms, service_lease_ms=settings.service_lease_ms)
+        files = BundleFiles(_bundle_folder(settings, stops), settings.max_bundle_bytes)
         coordinator = Coordinator(
             log,
             clock,
@@ -61,8 +68,13 @@ def start_coordinator(settings: CoordinatorSettings) -> RunningCoordinator:
         )
         stops.callback(coordinator.stop)
         coordinator.start()
-        server = Server(create_app(_parts(settings, coordinator, clock)), settings.host, settings.port)
+        bundles = BundleExchange(files, coordinator.cluster, coordinator.cluster.peers, clock)
+        keeper = BundleKeeper(bundles, coordinator.desk)
+        app = create_app(_parts(settings, coordinator, clock, bundles))
+        server = Server(app, settings.host, settings.port, max_large=settings.max_bundle_bytes + BUNDLE_SPARE)
         server.start()
+        keeper.start()
+        stops.callback(keeper.stop)
         stops.callback(server.stop)
         stops.callback(coordinator.send_waiters_home)
         stops.callback(coordinator.hand_over, HAND_OVER_S)
@@ -118,7 +130,14 @@ def _peering(settings: CoordinatorSettings, log: EventLog) -> PeerConfig:
     )
 
 
-def _parts(settings: CoordinatorSettings, coordinator: Coordinator, clock: Clock) -> Parts:
+def _bundle_folder(settings: CoordinatorSettings, stops: ExitStack) -> Path:
+    """Where bundles are kept: beside the database, and gone with the process when that is."""
+    if settings.database_url == IN_MEMORY:
+        return Path(stops.enter_context(TemporaryDirectory(prefix="skyclaw-")))
+    return settings.db_path.parent / "bundles"
+
+
+def _parts(settings: CoordinatorSettings, coordinator: Coordinator, clock: Clock, bundles: BundleExchange) -> Parts:
     return Parts(
         desk=coordinator.desk,
         archive=coordinator.archive,
@@ -132,6 +151,7 @@ def _parts(settings: CoordinatorSettings, coordinator: Coordinator, clock: Clock
         replication=coordinator.cluster,
         peer_tokens=settings.peers.tokens,
         logs_admin=coordinator.orders,
+        bundles=bundles,
     )
 
 

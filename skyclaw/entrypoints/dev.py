@@ -1,4 +1,4 @@
-"""`skyclaw dev`: a coordinator and a host in one process on this machine, found by every command of the same home without a setting."""
+"""`skyclaw dev`: coordinator, host and gateway in one process on this machine, found by all commands of the same home without a setting."""
 
 import fcntl
 import logging
@@ -12,6 +12,8 @@ from pathlib import Path
 from skyclaw.entrypoints import dev_file, process_log, rendering
 from skyclaw.entrypoints.coordinator import start_coordinator
 from skyclaw.entrypoints.dev_file import DevNote
+from skyclaw.entrypoints.gateway import open_listener, start_gateway
+from skyclaw.entrypoints.gateway_settings import gateway_settings
 from skyclaw.entrypoints.host import print_line, start_host
 from skyclaw.entrypoints.session import Session
 from skyclaw.entrypoints.setting_values import Environment
@@ -49,13 +51,17 @@ def dev(session: Session, words: Sequence[str], json: bool = False) -> int:  # n
         stops.callback(coordinator.stop)
         host = start_host(host_settings({**environ, "SKYCLAW_COORDINATOR_URLS": coordinator.url}), _to_stderr if json else print_line)
         stops.callback(host.stop)
+        of_gateway = gateway_settings({**environ, "SKYCLAW_COORDINATOR_URLS": coordinator.url})
+        gateway = start_gateway(of_gateway, open_listener(of_gateway))
+        stops.callback(gateway.stop)
         note = DevNote(coordinator.url, settings.tokens[0], os.getpid())
         dev_file.write(folder, note)
         stops.callback(dev_file.remove, folder)
-        _announce(note, folder, session.environ, json)
-        signals.wait(coordinator.failed, host.failed)
+        _announce(note, gateway.url, folder, session.environ, json)
+        failures = (coordinator.failed, host.failed, gateway.failed)
+        signals.wait(*failures)
         rendering.say("stopping")
-        return int(coordinator.failed.is_set() or host.failed.is_set())
+        return int(any(failure.is_set() for failure in failures))
 
 
 def _to_stderr(line: str) -> None:
@@ -64,9 +70,9 @@ def _to_stderr(line: str) -> None:
 
 
 def dev_environ(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """The environment of both halves: the owner's own settings, but on this machine only, in a folder and with a token of its own."""
+    """The environment of all parts: the owner's own settings, but on this machine only, in a folder and with a token of its own."""
     env = Environment(environ)
-    wanted = env.read("SKYCLAW_COORDINATOR_PORT", "whole", low=0, high=65_535)
+    wanted, of_gateway = (env.read(f"SKYCLAW_{part}_PORT", "whole", low=0, high=65_535) for part in ("COORDINATOR", "GATEWAY"))
     token = env.read("SKYCLAW_TOKEN", "tokens") or (secrets.token_urlsafe(32),)
     return {
         "SKYCLAW_COORDINATOR_NODE_ID": "dev",
@@ -77,6 +83,8 @@ def dev_environ(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
         "SKYCLAW_DB_PATH": str(folder / "coordinator.db"),
         "SKYCLAW_COORDINATOR_HOST": LOOPBACK,
         "SKYCLAW_COORDINATOR_PORT": str(free_port(wanted)),
+        "SKYCLAW_GATEWAY_HOST": LOOPBACK,
+        "SKYCLAW_GATEWAY_PORT": str(free_port(of_gateway)),
         "SKYCLAW_TOKEN": ",".join(token),
     }
 
@@ -116,13 +124,14 @@ def _alone_in(folder: Path) -> ExitStack:
         return opened.pop_all()
 
 
-def _announce(note: DevNote, folder: Path, environ: Mapping[str, str], as_json: bool) -> None:
+def _announce(note: DevNote, gateway_url: str, folder: Path, environ: Mapping[str, str], as_json: bool) -> None:
     if as_json:
-        rendering.show_json({"url": note.url, "pid": note.pid, "home": str(folder)})
+        rendering.show_json({"url": note.url, "gateway": gateway_url, "pid": note.pid, "home": str(folder)})
         rendering.finish()
         return
     for line in (
-        f"[skyclaw] dev: a coordinator and a host at {note.url}; database and token in {folder}; Ctrl-C stops both",
+        f"[skyclaw] dev: a coordinator and a host at {note.url}; a gateway at {gateway_url}",
+        f"[skyclaw] database and token in {folder}; Ctrl-C stops all",
         "Try in another terminal:",
         '  skyclaw run bash -lc "echo hello from decentralized skyclaw"',
         "  skyclaw status",

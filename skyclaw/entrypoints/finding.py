@@ -1,11 +1,11 @@
-"""Finds the job or the host that a typed word means: its id, the beginning of its id, or a host's name."""
+"""Finds the job, host or service that a typed word means: its id, the beginning of its id, or the name of a host or service."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from skyclaw.errors import ServerRefused, UsageWrong
 from skyclaw.ids import JOB_ID
-from skyclaw.outside.paths import job_path
+from skyclaw.outside.paths import job_path, service_path
 
 if TYPE_CHECKING:
     from skyclaw.outside.coordinators import Coordinators
@@ -14,6 +14,7 @@ PAGE = 1_000  # jobs in one answer
 PAGES = 10  # answers that are searched for the beginning of an id
 SHOWN = 5  # candidates that are named
 OWN_PART = len("job_00000000-")  # of a job's id: what follows the tag of its log
+OWN_PART_OF_SERVICE = len("svc_00000000-")
 LEAST = 4  # characters of it that are enough
 
 
@@ -46,6 +47,45 @@ def _latest_ids(coordinators: "Coordinators") -> Iterator[str]:
         after = page.get("next")
         if after is None:
             return
+
+
+def find_service(coordinators: "Coordinators", typed: str) -> dict[str, Any]:
+    """The service with that id or name, or the only one whose id begins so. Raises ServerRefused (404), UsageWrong."""
+    typed = typed.rstrip("\N{HORIZONTAL ELLIPSIS}")  # as a narrow table ends it
+    try:
+        service: dict[str, Any] = coordinators.get(service_path(typed))["service"]
+    except ServerRefused as refusal:
+        if refusal.status != 404:
+            raise
+        ids = (str(service["id"]) for service in coordinators.get("/v1/services")["services"])
+        found = [service_id for service_id in ids if _is_meant_service(service_id, typed)]
+        if not found:
+            raise
+        if len(found) > 1:
+            raise _not_unique(typed, found) from None
+        service = coordinators.get(service_path(found[0]))["service"]
+    return service
+
+
+def find_job_or_service(coordinators: "Coordinators", typed: str) -> dict[str, Any]:
+    """The job or service that is meant; a service's whole name comes before the beginning of a job's id. Raises as the two others do."""
+    if typed.startswith("svc_"):
+        return find_service(coordinators, typed)
+    if not typed.startswith("job_"):
+        try:
+            service: dict[str, Any] = coordinators.get(service_path(typed))["service"]
+        except ServerRefused as refusal:
+            if refusal.status != 404:
+                raise
+        else:
+            return service
+    return find_job(coordinators, typed)
+
+
+def _is_meant_service(service_id: str, typed: str) -> bool:
+    """Whether the id begins so, with or without `svc_`, or the part after its log's tag; names have to be typed in full."""
+    own = typed.removeprefix("svc_")
+    return len(own) >= LEAST and (service_id.startswith(f"svc_{own}") or service_id.startswith(typed, OWN_PART_OF_SERVICE))
 
 
 def find_host(coordinators: "Coordinators", typed: str) -> str:

@@ -9,6 +9,7 @@ from skyclaw.entrypoints.verbs import VERBS, Verb
 
 _RULES = """\
 A job is named by its id, by the beginning of it, or of its part after the first dash: 92ac for job_9c8d7e6f-92ac-...
+A service is named by its name, its id, or the beginning of its id.
 Options stand before the command word of a job, as --name=value; what follows the command word belongs to the job, untouched.
 Exit codes: 2 usage, 3 configuration or storage, 4 authorisation, 5 unreachable, 6 refused; run and wait exit with the job's own code,
 124 when it timed out, 130 when it was cancelled."""
@@ -29,9 +30,10 @@ def of_all() -> str:
 def of_one(verb: Verb) -> str:
     """The help for one verb."""
     parts = [f"Usage: skyclaw {verb.name} [options] {verb.words}".rstrip(), verb.summary[0].upper() + verb.summary[1:] + "."]
-    parts.append("Options:\n" + _aligned([(option.typed, option.meaning) for option in verb.options], 24))
+    parts.append("Options:\n" + _aligned([(", ".join([*option.names[1:], option.typed]), option.meaning) for option in verb.options], 24))
     if verb.carries_command:
-        parts.append("Options stand before the command word; from there on every word is the job's. A -- before it is dropped.")
+        first = "command word; from there" if verb.runs == "job" else "name; from the command"
+        parts.append(f"Options stand before the {first} on every word is the {verb.runs}'s. A -- before it is dropped.")
     if verb.notes:
         parts.append(verb.notes)
     return "\n\n".join(parts)

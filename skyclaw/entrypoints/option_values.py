@@ -23,8 +23,14 @@ def duration_ms(option: str, text: str, low: float = 1, high: float = DAY_MS) ->
         raise UsageWrong(f"--{option}={text} is not a duration; write 30 (seconds), 1500ms, 30s, 5m or 1h")
     length = float(found[1]) * _UNITS_MS[found[2]]
     if not low <= length <= high:
-        raise UsageWrong(f"--{option}={text} must be from 1ms to 24h; write 30 (seconds), 1500ms, 30s, 5m or 1h")
+        raise UsageWrong(f"--{option}={text} must be from {_shown(low)} to {_shown(high)}; write 30 (seconds), 1500ms, 30s, 5m or 1h")
     return round(length)
+
+
+def _shown(length_ms: float) -> str:
+    """A bound in the largest unit that gives a whole number."""
+    unit = next((unit for unit in ("h", "m", "s") if length_ms and length_ms % _UNITS_MS[unit] == 0), "ms")
+    return f"{length_ms / _UNITS_MS[unit]:g}{unit}"
 
 
 def moment(option: str, text: str, now: datetime | None = None) -> str:

@@ -84,6 +84,13 @@ def address(raw: str) -> str:
     return text
 
 
+def http_path(raw: str, longest: int = 1_024) -> str:
+    """A path as it stands in a request, with or without a query: visible ASCII characters from a slash on."""
+    if not re.fullmatch(r"/[\x21-\x7e]*", raw.strip()) or "#" in raw or len(raw.strip()) > longest:
+        raise ValidationError(f"must be a path like /health of at most {longest} visible characters")
+    return raw.strip()
+
+
 def addresses(raw: str) -> tuple[str, ...]:
     """A comma list of addresses; blank items are dropped."""
     return tuple(dict.fromkeys(address(item) for item in words(raw)))
@@ -123,7 +130,7 @@ def tokens(raw: str) -> tuple[str, ...]:
 
 _KINDS: dict[str, Callable[..., Any]] = {
     kind.__name__: kind
-    for kind in (whole, boolean, choice, words, name, identifier, identifiers, address, addresses, networks, folders, tokens)
+    for kind in (whole, boolean, choice, words, name, identifier, identifiers, http_path, address, addresses, networks, folders, tokens)
 }
 _EMPTY_COUNTS = frozenset({"words", "identifiers", "folders", "networks"})
 

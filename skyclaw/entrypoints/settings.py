@@ -18,6 +18,7 @@ from skyclaw.entrypoints.token_settings import guessable, read_tokens
 from skyclaw.errors import SettingsWrong
 
 DAY_MS = 86_400_000
+MOST_BUNDLE_BYTES = 1 << 30
 IN_MEMORY = "memory://"  # the database that is gone with its process
 NOTHING_ALLOWED = "SKYCLAW_ALLOWED_COMMANDS is empty: this host refuses every job"
 
@@ -42,6 +43,8 @@ class CoordinatorSettings:
     port: int
     tokens: tuple[str, ...] = field(repr=False)
     lease_ms: int
+    service_lease_ms: int
+    max_bundle_bytes: int
     db_path: Path
     database_url: str | None = field(repr=False)
     node_id: str | None
@@ -61,7 +64,7 @@ class CoordinatorSettings:
 
 @dataclass(frozen=True, slots=True)
 class HostSettings:
-    """What a host needs; times are milliseconds, `max_output_bytes` is for each of a job's two streams."""
+    """What a host needs; times are milliseconds, `max_output_bytes` is for each of a job's two streams, `services` 0 when it runs none."""
 
     home: Path
     urls: tuple[str, ...]
@@ -82,6 +85,9 @@ class HostSettings:
     work_roots: tuple[Path, ...]
     job_user: str | None
     isolation: str
+    services: int
+    service_base_port: int
+    service_base_url: str | None
     log: str
     warnings: tuple[str, ...] = ()
 
@@ -123,6 +129,8 @@ def coordinator_settings(environ: Mapping[str, str]) -> CoordinatorSettings:
         port=env.read("SKYCLAW_COORDINATOR_PORT", "whole", low=0, high=65_535),
         tokens=own,
         lease_ms=env.read("SKYCLAW_LEASE_MS", "whole", low=100, high=DAY_MS),
+        service_lease_ms=env.read("SKYCLAW_SERVICE_LEASE_MS", "whole", low=500, high=DAY_MS),
+        max_bundle_bytes=env.read("SKYCLAW_MAX_BUNDLE_BYTES", "whole", low=1_024, high=MOST_BUNDLE_BYTES),
         db_path=Path(env.read("SKYCLAW_DB_PATH", "name", longest=4_096)),
         database_url=_database_url(env),
         node_id=env.read("SKYCLAW_COORDINATOR_NODE_ID", "name"),
@@ -171,6 +179,9 @@ def host_settings(environ: Mapping[str, str]) -> HostSettings:
         work_roots=env.read("SKYCLAW_WORK_ROOTS", "folders"),
         job_user=env.read("SKYCLAW_JOB_USER", "name"),
         isolation=env.read("SKYCLAW_ISOLATION", "choice", among=("auto", "none", "process")),
+        services=_services(env),
+        service_base_port=env.read("SKYCLAW_SERVICE_BASE_PORT", "whole", low=1, high=65_535),
+        service_base_url=_service_base_url(env),
         log=env.read("SKYCLAW_LOG", "choice", among=("text", "json")),
         warnings=(*client.warnings, *guessable(client.token), *(() if allowed else (NOTHING_ALLOWED,))),
     )
@@ -223,6 +234,19 @@ def _allowed_commands(env: Environment) -> tuple[str, ...]:
     if "*" in allowed:
         raise SettingsWrong("SKYCLAW_ALLOWED_COMMANDS=* is not possible: name each command that jobs may run here")
     return allowed
+
+
+def _services(env: Environment) -> int:
+    """How many instances of services the host takes."""
+    most: int = env.read("SKYCLAW_SERVICE_MAX", "whole", low=0, high=256)
+    return most if env.read("SKYCLAW_SERVICE_HOST_ENABLED", "boolean") else 0
+
+
+def _service_base_url(env: Environment) -> str | None:
+    url: str | None = env.read("SKYCLAW_SERVICE_HOST_PUBLIC_BASE_URL", "address")
+    if url is not None and (urlsplit(url).port is not None or urlsplit(url).path):
+        raise SettingsWrong(f"SKYCLAW_SERVICE_HOST_PUBLIC_BASE_URL={url} must have no port and no path: each service has a port of its own")
+    return url
 
 
 def _host_name(env: Environment) -> str:

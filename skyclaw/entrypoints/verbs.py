@@ -17,11 +17,17 @@ class Option:
     meaning: str
     kind: Literal["flag", "value", "list"] = "value"
     hint: str = "VALUE"
+    short: str = ""  # one letter, typed as -n, its value as the next word
 
     @property
     def typed(self) -> str:
         """How it is typed."""
         return f"--{self.name}" if self.kind == "flag" else f"--{self.name}={self.hint}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Each way to name it."""
+        return (f"--{self.name}", f"-{self.short}") if self.short else (f"--{self.name}",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,7 @@ class Verb:
     most: int | None = 0
     carries_command: bool = False
     prints_lines: bool = False
+    runs: str = "job"  # what the command that it carries becomes
     notes: str = ""  # what else to know, in the verb's own help
 
     def load(self) -> Callable[..., int]:
@@ -66,7 +73,21 @@ _COMMON = (
 _CWD = Option("cwd", "folder to run in", hint="FOLDER")
 _SHELL = (*_COMMON[:6], _CWD, *_COMMON[6:])
 
-RUN, HOSTS, PROCESSES, HELP = "Run work", "Hosts", "Processes", "Help with the set-up"
+_WAIT = Option("wait", "until the new revision serves, or has failed: then the exit code is 1", "flag")
+_DEPLOY = (
+    Option("replicas", "instances, 1 to 64; for a new service 1 when not given, else as many as it has", hint="N"),
+    Option("cap", "require this capability of a host too; repeat it, or give a comma list", "list", "NAME"),
+    Option("env", "environment variable of the service; repeat it for more", "list", "NAME=VALUE"),
+    Option("bundle", "a folder to pack and send along: the service runs in it, on whichever host", hint="FOLDER"),
+    _CWD,
+    Option("health-path", "healthy is who answers 2xx there; without it, whose port accepts connections", hint="/PATH"),
+    Option("health-timeout", "from the start to the first healthy answer, 1s to 10m; 30s when not given", hint="TIME"),
+    Option("drain", "between the last new request to an instance and its end, 0 to 10m; 10s when not given", hint="TIME"),
+    _WAIT,
+    JSON,
+)
+
+RUN, SERVICES, HOSTS, PROCESSES, HELP = "Run work", "Services", "Hosts", "Processes", "Help with the set-up"
 NETWORK, KEEPING = "The network of coordinators", "Keep and move data"
 
 _PEERS = """\
@@ -97,6 +118,16 @@ Stop the hosts of the other coordinator first: jobs that are running there are q
 ones become history with their results. A job keeps its id from the first dash on; its former one is the label imported-id. The command may
 be repeated, at the same coordinator: what is known is left as it is. Services are counted, and not taken over yet."""
 
+_DEPLOY_NOTES = """\
+The command has to listen on the port in $PORT. A host runs it only when its SKYCLAW_ALLOWED_COMMANDS lists it.
+A name that is known already gets a new revision: its instances are replaced one after the other, each former one ends only when a new one
+is healthy, and when the new ones do not become healthy the former ones stay. What is not given stays as it was, except for the environment:
+a folder that has changed is sent only with --bundle."""
+_GATEWAY = """\
+It learns from the coordinators where the services run, keeps asking, and probes them too. SKYCLAW_GATEWAY_WORKERS says how many processes
+share the port. GET /health tells what it knows, GET /v1/routes/traefik.json the same for Traefik's HTTP provider. The first signal lets
+requests that run finish, a second one does not."""
+
 _TABLE = (
     Verb("run", RUN, "<command> [args...]", "run a command; at its end prints its output and exits with its code",
          "waiting:run", (*_SHELL, RAW), 1, None, True),
@@ -120,12 +151,36 @@ _TABLE = (
          )),
     Verb("logs", RUN, "<job>", "print what a finished job wrote",
          "client_commands:logs", (Option("stream", "only stdout, or only stderr", hint="STREAM"), RAW, JSON), 1, 1),
-    Verb("explain", RUN, "<job>", "why a job waits, host by host",
+    Verb("explain", RUN, "<job or service>", "why a job waits, or a service does not run, host by host",
          "client_commands:explain", (JSON,), 1, 1),
     Verb("cancel", RUN, "<job>", "cancel a job; a running one is stopped",
          "client_commands:cancel", (JSON,), 1, 1),
     Verb("retry", RUN, "<job>", "queue a failed or cancelled job again",
          "client_commands:retry", (JSON,), 1, 1),
+    Verb("deploy-service", SERVICES, "<name> <command> [args...]", "run a command as a service, or update it; prints its id",
+         "deploying:deploy_service", _DEPLOY, 2, None, True, runs="service", notes=_DEPLOY_NOTES),
+    Verb("list-services", SERVICES, "", "list the services; as JSON when no terminal reads it",
+         "services:list_services", (JSON,)),
+    Verb("service", SERVICES, "<service>", "one service, with its instances and revisions",
+         "services:service", (JSON,), 1, 1),
+    Verb("service-logs", SERVICES, "<service>", "print what its instances write, as far as it is kept",
+         "service_logs:service_logs", (
+             Option("follow", "go on until Ctrl-C", "flag", short="f"),
+             Option("lines", "only the last lines of each instance", hint="LINES", short="n"),
+             Option("instance", "only this instance; the beginning of its id is enough", hint="ID"),
+             Option("raw", "print control characters as they are, also on a terminal", "flag"),
+             JSON,
+         ), 1, 1),
+    Verb("scale", SERVICES, "<service> <n>", "say how many instances are wanted, 1 to 64",
+         "services:scale", (JSON,), 2, 2),
+    Verb("restart", SERVICES, "<service>", "replace its instances one after the other; start it if it was stopped",
+         "services:restart", (_WAIT, JSON), 1, 1),
+    Verb("rollback", SERVICES, "<service> [revision]", "go back to a former revision; to the one before when none is named",
+         "services:rollback", (_WAIT, JSON), 1, 2),
+    Verb("stop-service", SERVICES, "<service>", "end its instances; deploy-service and restart start it again",
+         "services:stop_service", (JSON,), 1, 1),
+    Verb("remove-service", SERVICES, "<service>", "end its instances and forget it",
+         "services:remove_service", (JSON,), 1, 1),
     Verb("hosts", HOSTS, "", "list the hosts",
          "listings:hosts", (JSON,)),
     Verb("pause", HOSTS, "<host>", "give a host no more work for now",
@@ -138,7 +193,12 @@ _TABLE = (
          "long_running:coordinator", (Option("json", "every line as JSON, also the log's", "flag"),), prints_lines=True),
     Verb("host", PROCESSES, "", "lend this machine: claim jobs and run them",
          "long_running:host", (Option("json", "every line as JSON, also the log's", "flag"),), prints_lines=True),
-    Verb("dev", PROCESSES, "", "a coordinator and a host on this machine, to try things out",
+    Verb("gateway", PROCESSES, "", "route HTTP requests to the services: /v1/gateway/<service>/...",
+         "long_running:gateway", (
+             Option("print-config", "print the present routes as a configuration of caddy, haproxy or nginx, and end", hint="PROGRAM"),
+             Option("json", "every line as JSON, also the log's", "flag"),
+         ), prints_lines=True, notes=_GATEWAY),
+    Verb("dev", PROCESSES, "", "a coordinator, a host and a gateway on this machine, to try things out",
          "dev:dev", (Option("json", "print address and process as JSON", "flag"),)),
     Verb("demo", PROCESSES, "", "show one job from enqueue to exit code, and clean up",
          "demo:demo", (JSON,)),

@@ -123,3 +123,14 @@ def test_help_before_the_command_word_is_help_for_the_verb(argv: list[str]) -> N
     assert line.help
     assert line.verb is not None
     assert line.verb.name == argv[0]
+
+
+@pytest.mark.parametrize("typed", [["-f", "-n", "5", "api"], ["api", "-n=5", "-f"], ["--lines=5", "api", "--follow"]])
+def test_an_option_with_a_letter_may_be_typed_by_it(typed: list[str]) -> None:
+    line = take_apart(["service-logs", *typed])
+    assert (line.words, line.options) == (["api"], {"follow": True, "lines": "5"})
+
+
+@given(name=command_word, command=command_word, args=st.lists(anything))
+def test_a_service_is_a_name_and_a_command_as_they_were_typed(name: str, command: str, args: list[str]) -> None:
+    assert take_apart(["deploy-service", "--wait", name, command, *args]).words == [name, command, *args]

@@ -14,14 +14,17 @@ import pytest
 import requests
 
 from skyclaw.entrypoints import dev
+from skyclaw.entrypoints.gateway_settings import gateway_settings
 from skyclaw.entrypoints.settings import coordinator_settings, host_settings
 from skyclaw.errors import StartRefused
+from tests.support.hosts import lives
 from tests.support.real_processes import wait_until
 
 
-def test_both_halves_stay_on_this_machine_with_a_token_and_a_folder_of_their_own(tmp_path: Path) -> None:
+def test_all_parts_stay_on_this_machine_with_a_token_and_a_folder_of_their_own(tmp_path: Path) -> None:
     owner = {
         "SKYCLAW_COORDINATOR_HOST": "0.0.0.0",  # noqa: S104 must not matter
+        "SKYCLAW_GATEWAY_HOST": "0.0.0.0",  # noqa: S104 must not matter
         "SKYCLAW_COORDINATOR_URL": "http://elsewhere",
         "SKYCLAW_DB_PATH": "/elsewhere.db",
         "SKYCLAW_DATABASE_URL": "postgresql://elsewhere",
@@ -32,6 +35,7 @@ def test_both_halves_stay_on_this_machine_with_a_token_and_a_folder_of_their_own
     coordinator, host = coordinator_settings(environ), host_settings({**environ, "SKYCLAW_COORDINATOR_URL": "http://127.0.0.1:1"})
     assert (coordinator.host, coordinator.db_path, coordinator.database_url) == ("127.0.0.1", tmp_path / "coordinator.db", None)
     assert (coordinator.lease_ms, host.max_parallel, host.home) == (5_000, 3, tmp_path)
+    assert (gateway_settings(environ).host, gateway_settings(environ).tokens) == ("127.0.0.1", coordinator.tokens)
     assert len(coordinator.tokens[0]) > 30
     assert coordinator.tokens[0] == host.token != dev.dev_environ(owner, tmp_path)["SKYCLAW_TOKEN"]
 
@@ -69,7 +73,7 @@ def test_a_home_that_cannot_be_used_is_one_line_and_3(environ: dict[str, str], t
 @pytest.fixture
 def running(environ: dict[str, str], tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
     """A dev with the home of `environ`, once it has said where it is."""
-    env = {**environ, "SKYCLAW_COORDINATOR_PORT": "0"}
+    env = {**environ, "SKYCLAW_COORDINATOR_PORT": "0", "SKYCLAW_GATEWAY_PORT": "0"}
     command = [sys.executable, "-m", "skyclaw", "dev"]
     with (tmp_path / "dev.err").open("wb") as err:
         process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=err, text=True)
@@ -106,18 +110,25 @@ def test_a_second_dev_in_the_same_home_is_refused(running: "subprocess.Popen[str
     assert running.poll() is None
 
 
-def test_ctrl_c_stops_both_halves_and_leaves_no_note(running: "subprocess.Popen[str]", environ: dict[str, str]) -> None:
+def test_ctrl_c_stops_all_parts_and_leaves_no_note(running: "subprocess.Popen[str]", environ: dict[str, str]) -> None:
     note = Path(environ["SKYCLAW_HOME"]) / "dev.json"
     url = json.loads(note.read_text())["url"]
     running.send_signal(signal.SIGINT)
     out, _ = running.communicate(timeout=30)
     assert running.returncode == 0
     assert out.startswith("[skyclaw] ")
-    assert f"dev: a coordinator and a host at {url}; " in out
+    assert f"dev: a coordinator and a host at {url}; a gateway at http://127.0.0.1:" in out
     assert "skyclaw run" in out
     assert not note.exists()
     with pytest.raises(requests.ConnectionError):
         requests.get(f"{url}/health", timeout=5)
+
+
+def test_the_gateway_of_a_dev_knows_its_coordinator(running: "subprocess.Popen[str]") -> None:
+    assert running.stdout is not None
+    said = next(line for line in running.stdout if "a gateway at" in line)
+    answer = requests.get(f"{said.rpartition(' ')[2].strip()}/health", timeout=30)
+    assert answer.json() == {"ok": True, "services": [], "backends": {"known": 0, "ejected": 0, "skipped": 0}}
 
 
 def test_a_dev_that_was_killed_is_not_found_any_more(running: "subprocess.Popen[str]", environ: dict[str, str], tmp_path: Path) -> None:
@@ -127,3 +138,22 @@ def test_a_dev_that_was_killed_is_not_found_any_more(running: "subprocess.Popen[
     origin = {row["name"]: row["from"] for row in json.loads(asked.stdout)["settings"]}
     assert origin["SKYCLAW_COORDINATOR_URL"] == "default"
     assert os.path.exists(Path(environ["SKYCLAW_HOME"]) / "dev.json")
+
+
+def test_services_run_here_too_and_end_with_it(running: "subprocess.Popen[str]", environ: dict[str, str]) -> None:
+    note = json.loads((Path(environ["SKYCLAW_HOME"]) / "dev.json").read_text())
+    headers = {"x-skyclaw-token": note["token"]}
+    service = {"name": "web", "command": "bash", "args": ["-c", "echo pid $$; exec sleep 1000"]}
+    deployed = requests.post(f"{note['url']}/v1/services", json=service, headers=headers, timeout=10)
+    assert deployed.ok, deployed.text
+
+    def printed() -> str:
+        (said,) = requests.get(f"{note['url']}/v1/services/web/log", headers=headers, timeout=10).json()["instances"] or [{"text": ""}]
+        return str(said["text"])
+
+    pid = int(wait_until(printed, "the service prints").split()[1])
+    assert lives(pid)
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=30)
+    assert running.returncode == 0
+    assert not lives(pid)

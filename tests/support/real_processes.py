@@ -145,3 +145,35 @@ class HostProcess(Process):
         assert self.process is not None
         assert self.process.poll() is None, f"the host ended: {self.printed}"
         return "host registered" in self.printed
+
+
+class GatewayProcess(Process):
+    """`python -m skyclaw gateway` on that port of loopback, for the services of the given coordinators."""
+
+    def __init__(self, folder: Path, port: int, *urls: str, name: str = "gateway", **settings: object) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        defaults: dict[str, object] = {
+            "SKYCLAW_COORDINATOR_URLS": ",".join(urls),
+            "SKYCLAW_GATEWAY_HOST": "127.0.0.1",
+            "SKYCLAW_GATEWAY_PORT": port,
+        }
+        env = clean_environment(folder / f"home-{name}", **{**defaults, **settings})
+        super().__init__([sys.executable, "-m", "skyclaw", "gateway"], env, folder, name)
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        super().start()
+        wait_until(self.answers, f"the gateway answers; it printed: {self.printed}")
+
+    def answers(self) -> bool:
+        """Does `/health` say that it works?"""
+        assert self.process is not None
+        assert self.process.poll() is None, f"the gateway ended: {self.printed}"
+        try:
+            return requests.get(f"{self.url}/health", timeout=2).ok
+        except requests.RequestException:
+            return False
+
+    def route(self, service: str, path: str = "") -> str:
+        """The address of a path of a service."""
+        return f"{self.url}/v1/gateway/{service}/{path}"
