@@ -9,7 +9,7 @@ from actors.host_loops import Tell
 from actors.service_bundles import BundleStock
 from actors.service_messages import ProbeAnswered, Unpacked
 from skyclaw.outside.health_checks import probe
-from skyclaw.outside.ports import NoFreePort, free_port
+from skyclaw.outside.ports import NoFreePort, can_listen, free_port
 from skyclaw.outside.processes import Executor
 from skyclaw.outside.service_folders import ServiceFolders
 
@@ -37,19 +37,25 @@ class ServiceHelpers:
         self._do(self._files, lambda: self._tell(self._unpacked(instance_id, bundle)))
 
     def remove(self, instance_id: str) -> None:
-        """Delete an instance's folder."""
-        self._do(self._files, lambda: self.folders.remove(instance_id))
+        """Delete an instance's folder. From now on there is none, and a new one may be made."""
+        try:
+            place = self.folders.take_away(instance_id)
+        except OSError:
+            logger.exception("service_folder_left instance=%s", instance_id)
+        else:
+            self._do(self._files, lambda: self.folders.delete(place))
 
-    def free_port(self, former: int | None, taken: Collection[int]) -> int | None:
-        """The former port if it is free, or another one that is not taken; None when there is none."""
-        for first in [self._first_port] if former is None else [former, self._first_port]:
-            try:
-                found = free_port(first, taken)
-            except NoFreePort:
-                continue
-            if first == self._first_port or found == former:
-                return found
-        return None
+    def free_port(self, former: int | None, served: bool, taken: Collection[int]) -> int | None:
+        """The former port if it can be had, or another one that is not taken; None when there is none.
+
+        A server that `served` on the former one gets it back when it asks for its reuse, and another one when that did not go well.
+        """
+        if former is not None and can_listen(former, reuse=served):
+            return former
+        try:
+            return free_port(self._first_port, taken)
+        except NoFreePort:
+            return None
 
     def end_processes(self) -> None:
         """End what runs with less patience than each process was promised, and start nothing more."""

@@ -28,12 +28,13 @@ GRACE_MS = 10_000  # between TERM and KILL
 
 @dataclass(slots=True)
 class Held:
-    """An instance that this host has; `run_id` names its latest process."""
+    """An instance that this host has; `run_id` names its latest process, which `served` when it was healthy."""
 
     wanted: Wanted
     life: Life
-    folder: Path
+    output: Path
     port: int | None = None
+    served: bool = False
     run_id: str | None = None
 
 
@@ -130,8 +131,8 @@ class ServiceWork:
     def _begin(self, wanted: Wanted, now: int) -> Held:
         """Take an instance; one that is to end already ends without having begun, so that the coordinators can be told."""
         self._left.discard(wanted.instance_id)
-        folder = self._helpers.folders.path(wanted.instance_id)
-        held = self._held[wanted.instance_id] = Held(wanted, Life(wanted.terms), folder)
+        output = self._helpers.folders.output(wanted.instance_id)
+        held = self._held[wanted.instance_id] = Held(wanted, Life(wanted.terms), output)
         if not wanted.draining and sum(not other.life.over for other in self._held.values()) > self._most:
             self._tell(held, Unprepared(f"this host takes {self._most} instances", for_good=True), now)
         elif not wanted.draining:
@@ -153,6 +154,7 @@ class ServiceWork:
         """Let an event come into a life, and do what follows."""
         before = held.life
         held.life, orders = service_life.after(before, event, now)
+        held.served = held.served or held.life.phase is Phase.RUNNING
         self._mention(held, before)
         for order in orders:
             self._do(held, order, now)
@@ -185,7 +187,8 @@ class ServiceWork:
 
     def _start(self, held: Held, now: int) -> None:
         others = (other for other in self._held.values() if other is not held and not other.life.over)
-        held.port = self._helpers.free_port(held.port, {other.port for other in others if other.port is not None})
+        taken = {other.port for other in others if other.port is not None}
+        held.port, held.served = self._helpers.free_port(held.port, held.served, taken), False
         held.run_id = f"{held.wanted.instance_id}-{os.urandom(4).hex()}"
         if held.port is None:
             self._tell(held, Exited(held.life.run, NO_PORT, counts=False), now)
@@ -200,7 +203,7 @@ class ServiceWork:
                 env=launch.env,
                 cwd=str(launch.cwd),
                 instance_id=held.wanted.instance_id,
-                output=str(held.folder),
+                output=str(held.output),
                 grace_ms=GRACE_MS,
             )
         )
@@ -222,7 +225,7 @@ class ServiceWork:
     def _show(self) -> None:
         self._board.put(
             tuple(
-                Shown(instance_id, held.life.status, held.port if held.life.has_process else None, held.life.error, held.folder)
+                Shown(instance_id, held.life.status, held.port if held.life.has_process else None, held.life.error, held.output)
                 for instance_id, held in self._held.items()
             )
         )

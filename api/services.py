@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from falcon import Request, Response
 
-from api import bodies, forwarding, queries
+from api import bodies, queries
 from api.idempotency import keyed
 from api.parts import Parts
 from api.schemas import Closed, EmptyRequest
@@ -58,14 +58,15 @@ class Services:
         asked = DEPLOY.read(body)
         health_path, health_timeout_ms = asked.pop("health")
         if asked["bundle"] is not None:
-            self._require_bundle(req, asked["bundle"])
+            self._require_bundle(asked["bundle"])
         command = Deploy(**asked, health_path=health_path, health_timeout_ms=health_timeout_ms, keyed=keyed(req, body))
         resp.data = dump(self._answers.one(command))
 
-    def _require_bundle(self, req: Request, sha256: str) -> None:
+    def _require_bundle(self, sha256: str) -> None:
+        """Fetch it where it is not, also for a request that was passed on: whoever passed it on has the bundle."""
         if self._bundles is None:
             raise UnknownBundle(f"unknown bundle: {sha256}")
-        self._bundles.require(sha256, forwarding.tried(req))
+        self._bundles.require(sha256)
 
 
 class OneService:

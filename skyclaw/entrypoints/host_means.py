@@ -61,8 +61,11 @@ def limits(settings: HostSettings) -> Limits:
 
 
 def service_limits(settings: HostSettings) -> Limits:
-    """What each instance of a service may use: as a job, but with more connections."""
-    return Limits(parallel=settings.services, files=SERVICE_FILES)
+    """What each instance of a service may use: as a job, but with more connections.
+
+    Its processes are counted together with those of all jobs, also of jobs that begin long after it, so there is room for these.
+    """
+    return Limits(parallel=settings.services + settings.max_parallel, files=SERVICE_FILES)
 
 
 def work_parent(settings: HostSettings, slot: Path) -> Path:

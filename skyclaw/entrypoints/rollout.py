@@ -8,9 +8,11 @@ from skyclaw.entrypoints import rendering, service_rendering
 from skyclaw.entrypoints.session import Session, tell
 from skyclaw.entrypoints.waiting import INTERRUPTED, PATIENCE_S, REASON_AFTER_S, REASON_AGAIN_S, TROUBLE_AFTER_S
 from skyclaw.errors import ServerRefused, Unreachable
+from skyclaw.outside.coordinators import NOT_THERE
 from skyclaw.outside.paths import service_path
 
 PAUSE_S = 0.25
+NEW_S = 5.0  # until every coordinator has heard of a new service
 
 
 def follow(session: Session, service: dict[str, Any], as_json: bool) -> int:
@@ -34,30 +36,27 @@ def follow(session: Session, service: dict[str, Any], as_json: bool) -> int:
 
 def ended(service: Mapping[str, Any], revision: int) -> bool:
     """Whether that revision serves, has failed, or is not wanted any more. The first one is tried for ever: here, one failure is enough."""
+    newest = service["rollout"]["revision"]
+    if newest != revision:
+        return bool(newest > revision)  # an older one is shown by a coordinator that has not heard of it yet
     first = not service.get("goodRevision")
-    return (
-        _is_over(service, revision)
-        or service["rollout"]["state"] != "rolling"
-        or service["rollout"]["revision"] != revision
-        or (first and service["status"] == "failed")
-    )
+    return _is_over(service) or service["rollout"]["state"] != "rolling" or (first and service["status"] == "failed")
 
 
 def failure(service: Mapping[str, Any], revision: int) -> str:
     """Why that revision does not serve; empty when it does."""
     rollout = service["rollout"]
-    if _is_over(service, revision):
-        return "the service was stopped or removed"
     if rollout["revision"] != revision:
         return f"revision {rollout['revision']} has taken its place"
+    if _is_over(service):
+        return "the service was stopped or removed"
     if rollout["state"] == "succeeded":
         return ""
     return service_rendering.problem(service) or "it did not become healthy"
 
 
-def _is_over(service: Mapping[str, Any], revision: int) -> bool:
-    gone = service.get("stopped") or service.get("removed")
-    return bool(gone) and service["rollout"]["revision"] == revision and service["rollout"]["state"] != "succeeded"
+def _is_over(service: Mapping[str, Any]) -> bool:
+    return bool(service.get("stopped") or service.get("removed")) and service["rollout"]["state"] != "succeeded"
 
 
 def _to_the_end(session: Session, service: dict[str, Any], revision: int) -> dict[str, Any]:
@@ -71,7 +70,10 @@ def _to_the_end(session: Session, service: dict[str, Any], revision: int) -> dic
             reasons.tell_news(service)
             told = ""
         except (Unreachable, ServerRefused) as trouble:
-            if (isinstance(trouble, ServerRefused) and trouble.status < 500) or time.monotonic() - heard > PATIENCE_S:
+            patience_s = PATIENCE_S
+            if isinstance(trouble, ServerRefused) and trouble.status < 500:
+                patience_s = NEW_S if trouble.status == NOT_THERE else 0.0
+            if time.monotonic() - heard > patience_s:
                 raise
             if time.monotonic() - heard > TROUBLE_AFTER_S and str(trouble) != told:
                 told = str(trouble)

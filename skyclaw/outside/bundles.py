@@ -13,28 +13,26 @@ import gzip
 import hashlib
 import io
 import os
-import re
 import shutil
 import stat
 import tarfile
 import tempfile
-import warnings
 import zlib
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple, cast
-
-from pathspec import GitIgnoreSpec
+from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 from skyclaw.errors import Invalid
 from skyclaw.outside.removing import removal
 from skyclaw.outside.workdirs import fresh_directory
 
+if TYPE_CHECKING:
+    from skyclaw.outside.ignoring import Ignoring
+
 _FOLDER_MODE, _PROGRAM_MODE, _FILE_MODE, _LINK_MODE = 0o755, 0o755, 0o644, 0o777
 _MOST_AT_ONCE = 1 << 20  # an honest header is far smaller, and files are read in small pieces
-_ALL_INSIDE = re.compile(r"/\*\*(?= *$)")  # becomes `/**/*`, because the library takes `a/**` for a match of `a/` too
 _NAMES_NOTHING = (errno.ENAMETOOLONG, errno.ENOENT, errno.EINVAL, errno.EILSEQ)
 _DAMAGED = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, OverflowError, RecursionError)
 
@@ -103,16 +101,9 @@ def unpack(archive: Path, folder: Path, bounds: Bounds = BOUNDS) -> None:
 # What goes into an archive.
 
 
-class _Ignoring(NamedTuple):
-    """The rules of one .gitignore file, which count for what is below `folder`."""
-
-    folder: str
-    spec: GitIgnoreSpec
-
-
 def _wanted(top: Path) -> Iterator[str]:
     """The entries of a folder that are not left out, each after the folder that it is in, by their paths from the top."""
-    waiting: list[tuple[str, tuple[_Ignoring, ...]]] = [("", ())]
+    waiting: list[tuple[str, tuple[Ignoring, ...]]] = [("", ())]
     while waiting:
         folder, rules = waiting.pop()
         if folder:
@@ -127,41 +118,27 @@ def _wanted(top: Path) -> Iterator[str]:
                 waiting.append((path, rules))
 
 
-def _listed(top: Path, folder: str, rules: tuple[_Ignoring, ...]) -> tuple[list[os.DirEntry[str]], tuple[_Ignoring, ...]]:
+def _listed(top: Path, folder: str, rules: "tuple[Ignoring, ...]") -> "tuple[list[os.DirEntry[str]], tuple[Ignoring, ...]]":
     """What is in a folder, in order, and the rules for it."""
     try:
         with os.scandir(top / folder) as found:
             entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
         if any(entry.name == ".gitignore" and entry.is_file(follow_symlinks=False) for entry in entries):
-            rules = (*rules, _Ignoring(folder, _spec((top / folder / ".gitignore").read_bytes())))
+            rules = (*rules, _rules(folder, (top / folder / ".gitignore").read_bytes()))
     except OSError as error:
         raise _cannot_be_packed(folder or str(top), error) from error
     return entries, rules
 
 
-def _spec(text: bytes) -> GitIgnoreSpec:
-    """The rules of a .gitignore file; lines that are none count for nothing, as they do for git."""
-    lines = text.decode("utf-8-sig", "surrogateescape").split("\n")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of the module re, about what somebody else wrote
-        return GitIgnoreSpec.from_lines(filter(_is_rule, (_ALL_INSIDE.sub("/**/*", line) for line in lines)))
+def _rules(folder: str, text: bytes) -> "Ignoring":
+    from skyclaw.outside.ignoring import Ignoring  # here: no host needs it, and it takes long to load
+
+    return Ignoring(folder, text)
 
 
-def _is_rule(line: str) -> bool:
-    try:
-        GitIgnoreSpec.from_lines([line])
-    except (ValueError, re.error):
-        return False
-    return True
-
-
-def _is_ignored(rules: tuple[_Ignoring, ...], path: str) -> bool:
+def _is_ignored(rules: "tuple[Ignoring, ...]", path: str) -> bool:
     """What the file that is nearest says of it, of those that say something. A folder's path ends with a slash."""
-    for folder, spec in reversed(rules):
-        ignored = spec.check_file(path[len(folder) :]).include
-        if ignored is not None:
-            return ignored
-    return False
+    return next((said for rule in reversed(rules) if (said := rule.ignores(path)) is not None), False)
 
 
 def _add(archive: tarfile.TarFile, top: Path, path: str, most_bytes: int) -> None:

@@ -8,6 +8,7 @@ from skyclaw.errors import SkyclawError
 
 TRIED_BEYOND_FIRST = 1_000
 _LAST_PORT = 65_535
+_EVERYWHERE = ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::"))  # noqa: S104
 _NO_SUCH_PROTOCOL = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
 
 
@@ -25,15 +26,24 @@ def free_port(first: int, taken: Collection[int]) -> int:
     """
     last = min(first + TRIED_BEYOND_FIRST, _LAST_PORT)
     for port in range(first, last + 1):
-        if port not in taken and _can_be_bound(socket.AF_INET, "0.0.0.0", port) and _can_be_bound(socket.AF_INET6, "::", port):  # noqa: S104
+        if port not in taken and can_listen(port, reuse=False):
             return port
     raise NoFreePort(f"no port from {first} to {last} is free")
 
 
-def _can_be_bound(family: socket.AddressFamily, address: str, port: int) -> bool:
+def can_listen(port: int, reuse: bool) -> bool:
+    """Whether a server could listen on the port now: one that asks for its `reuse`, as most do, or one that does not.
+
+    With it, connections of an earlier server there do not count that are not over yet or that the kernel still remembers.
+    """
+    return all(_can_be_bound(family, address, port, reuse) for family, address in _EVERYWHERE)
+
+
+def _can_be_bound(family: socket.AddressFamily, address: str, port: int, reuse: bool) -> bool:
     """Whether nobody has the port; True also where there is no such protocol."""
     try:
         with socket.socket(family, socket.SOCK_STREAM) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
             listener.bind((address, port))
     except OSError as error:
         return error.errno in _NO_SUCH_PROTOCOL

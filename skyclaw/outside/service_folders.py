@@ -1,73 +1,95 @@
-"""The folders of the services' instances on a host: `<parent>/<instance id>/` for what each prints, and in it `files/` for its bundle."""
+"""The folders of the services' instances on a host.
+
+`<parent>/<instance id>/output/` for what an instance prints, and `files/` beside it for its bundle. These two belong to who runs the
+services: this process's user, or, of a host that runs as root, the jobs' user. What they lie in is the host's own, and is never written by
+the services. So their names always lead to them, and root, which makes, moves and deletes them, is never led astray by a link.
+
+A bundle gets its owner where nobody else can get to yet; afterwards nothing in it is touched but to delete it, which follows no link.
+"""
 
 import os
 import pwd
 from collections import deque
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from skyclaw.outside.removing import removal
 from skyclaw.outside.workdirs import private_parent
 
-FILES = "files"
-_FRESH = ".fresh-"
+OUTPUT, FILES = "output", "files"
+_FRESH = ".fresh"  # no instance has such an id
 
 
 class ServiceFolders:
-    """Folders that only who runs the services can look into: this process's user, or, of a host that runs as root, the jobs' user."""
+    """Folders that only who runs the services can look into. Different threads may do it for different instances."""
 
     def __init__(self, parent: Path, job_user: str | None) -> None:
         """Raises StartRefused when the parent cannot be used, KeyError when there is no such user."""
         private_parent(parent, passable=job_user is not None)
         self._parent, self._account = parent.absolute(), pwd.getpwnam(job_user) if job_user is not None else None
-        for unfinished in self._parent.glob(f"{_FRESH}*"):
-            _delete(unfinished)
+        _delete(self._fresh)  # what a former life of the host did not finish
 
     def left(self) -> list[str]:
         """The instances that have a folder."""
-        return [entry.name for entry in os.scandir(self._parent) if entry.is_dir(follow_symlinks=False)]
+        return [entry.name for entry in os.scandir(self._parent) if entry.is_dir(follow_symlinks=False) and entry.name != _FRESH]
 
-    def path(self, instance_id: str) -> Path:
-        """An instance's folder, whether it is there or not."""
-        return self._parent / instance_id
+    def output(self, instance_id: str) -> Path:
+        """Where what an instance prints is kept, whether that is there or not."""
+        return self._path(instance_id) / OUTPUT
 
     def content(self, instance_id: str) -> Path:
         """Where its bundle is unpacked."""
-        return self.path(instance_id) / FILES
+        return self._path(instance_id) / FILES
 
     def make(self, instance_id: str) -> None:
-        """Make sure of an instance's folder; raises OSError."""
-        self.path(instance_id).mkdir(mode=0o700, exist_ok=True)
-        self._hand_over(self.path(instance_id))
+        """Make sure of an instance's folder, and of the one for its output; raises OSError."""
+        self._path(instance_id).mkdir(mode=0o700, exist_ok=True)
+        if self._account is not None:
+            self._path(instance_id).chmod(0o711)
+        self.output(instance_id).mkdir(mode=0o700, exist_ok=True)
+        if self._account is not None:
+            os.chown(self.output(instance_id), self._account.pw_uid, self._account.pw_gid, follow_symlinks=False)
 
     def fresh(self, instance_id: str) -> Path:
-        """Where a folder may be made that becomes the instance's `content` by `put`: its processes cannot get there before."""
-        fresh = self._parent / f"{_FRESH}{instance_id}"
-        _delete(fresh)
-        return fresh
+        """Where a folder may be made that becomes the instance's `content` by `put`; raises OSError."""
+        self._fresh.mkdir(mode=0o700, exist_ok=True)
+        _delete(self._fresh / instance_id)
+        return self._fresh / instance_id
 
     def put(self, instance_id: str) -> None:
         """The fresh folder is the instance's content now; raises OSError."""
-        fresh = self._parent / f"{_FRESH}{instance_id}"
-        for path in _everything_in(fresh):
-            self._hand_over(path)
+        self._hand_over(self._fresh / instance_id)
         _delete(self.content(instance_id))
-        fresh.rename(self.content(instance_id))
+        (self._fresh / instance_id).rename(self.content(instance_id))
 
-    def remove(self, instance_id: str) -> None:
-        """Delete an instance's folder with all that is in it; what cannot be deleted stays."""
-        _delete(self.path(instance_id))
+    def take_away(self, instance_id: str) -> Path:
+        """Put an instance's folder, if there is one, where nobody looks for it; returns the place, for `delete`. Raises OSError."""
+        self._fresh.mkdir(mode=0o700, exist_ok=True)
+        place = self._fresh / f"{instance_id}.{os.urandom(8).hex()}"
+        with suppress(FileNotFoundError):
+            self._path(instance_id).rename(place)
+        return place
 
-    def _hand_over(self, path: Path) -> None:
-        if self._account is not None:
-            os.chown(path, self._account.pw_uid, self._account.pw_gid, follow_symlinks=False)
+    def delete(self, place: Path) -> None:
+        """Delete what was taken away, with all that is in it; what cannot be deleted stays until the next start."""
+        _delete(place)
+
+    def _path(self, instance_id: str) -> Path:
+        return self._parent / instance_id
+
+    @property
+    def _fresh(self) -> Path:
+        return self._parent / _FRESH
+
+    def _hand_over(self, top: Path) -> None:
+        """Give a folder, which only this process can get to, with all that is in it to who runs the services."""
+        if self._account is None:
+            return
+        for _, folders, files, folder in os.fwalk(top, topdown=False):
+            for name in (*folders, *files):
+                os.chown(name, self._account.pw_uid, self._account.pw_gid, dir_fd=folder, follow_symlinks=False)
+        os.chown(top, self._account.pw_uid, self._account.pw_gid, follow_symlinks=False)
 
 
 def _delete(path: Path) -> None:
     deque(removal(str(path)), maxlen=0)
-
-
-def _everything_in(folder: Path) -> Iterator[Path]:
-    yield folder
-    for parent, folders, files in os.walk(folder):
-        yield from (Path(parent, name) for name in (*folders, *files))

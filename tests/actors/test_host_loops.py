@@ -50,6 +50,14 @@ def claims(server: ScriptedServer, told: list[object], slots: Slots | None = Non
     return ClaimLoop(Coordinators([server.url]), "host_1", slots or Slots(4), 500, told.append, ticking())
 
 
+def test_an_early_answer_that_tells_of_other_services_is_followed_by_the_next_claim_at_once(told: list[object]) -> None:
+    with serving(
+        Script(*(Reply(say={"job": None, **services}) for services in ({"services": "aa"}, {"services": "aa"}, {}, {})))
+    ) as server:
+        loop = ClaimLoop(Coordinators([server.url]), "host_1", Slots(1), 500, told.append, lambda: 0)
+        assert [loop.once() for _ in range(4)] == [0, 0.5, 0, 0.5]
+
+
 def test_a_claim_asks_for_all_the_room_there_is_and_takes_it() -> None:
     told: list[object] = []
     slots = Slots(4)

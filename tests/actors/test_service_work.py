@@ -22,7 +22,12 @@ def test_a_wanted_instance_is_started_once(bench: ServiceBench) -> None:
     bench.sync(wanted())
     bench.sync(wanted())
     (order,) = bench.helpers.orders
-    assert (order.argv, order.cwd, order.instance_id, order.output) == (("/bin/true",), "/started/here", INSTANCE, f"/services/{INSTANCE}")
+    assert (order.argv, order.cwd, order.instance_id, order.output) == (
+        ("/bin/true",),
+        "/started/here",
+        INSTANCE,
+        f"/services/{INSTANCE}/output",
+    )
     assert order.env == {"PORT": "3100", "SKYCLAW_SERVICE_NAME": "web"}
     assert bench.status() == "starting"
 
@@ -45,6 +50,16 @@ def test_each_instance_has_a_port_of_its_own(bench: ServiceBench) -> None:
     bench.now += 100
     bench.tell(Tick())
     assert bench.helpers.orders[2].env["PORT"] == "3100"  # it has kept its port while it had no process
+
+
+def test_a_port_is_wanted_back_by_all_means_only_after_it_served(bench: ServiceBench) -> None:
+    bench.sync(wanted())
+    bench.healthy()
+    for _ in range(2):
+        bench.end("gone")
+        bench.now += 1_000
+        bench.tell(Tick())
+    assert bench.helpers.asked_ports == [(None, False), (3_100, True), (3_100, False)]
 
 
 def test_without_a_free_port_it_tries_again(bench: ServiceBench) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
-from tests.benchmarks import cluster, depth, enqueue, restart, start_time, true_jobs, waiting_hosts
+from tests.benchmarks import cluster, depth, enqueue, gateway, restart, start_time, true_jobs, waiting_hosts
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.stage import Stage
 
@@ -14,4 +14,5 @@ SUBJECTS: Mapping[str, Callable[[Stage], Iterator[Figure]]] = {
     "restart": restart.measure,
     "start_time": start_time.measure,
     "cluster": cluster.measure,
+    "gateway": gateway.measure,
 }

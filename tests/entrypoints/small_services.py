@@ -21,6 +21,7 @@ class SmallServices:
         self.output: list[list[dict[str, Any]]] = []  # the instances of one answer after the other
         self.reasons = ["no host takes part"]
         self.looks: list[dict[str, Any]] = []  # how the service has changed at each further look
+        self.unheard = 0  # how often a service is looked for in vain
         self._others = SmallCoordinator()
 
     def add(self, name: str, own: str = "0000", **more: Any) -> dict[str, Any]:
@@ -72,6 +73,9 @@ class SmallServices:
             cursor = int(query.get("after", 0))
             instances = self.output[cursor] if cursor < len(self.output) else []
             return Reply(say={"instances": instances, "next": str(min(cursor + 1, len(self.output)))})
+        if asked.method == "GET" and self.unheard:
+            self.unheard -= 1
+            return refusal(404, "unknown_service", "service not found")
         if asked.method == "GET" and self.looks:
             service.update(self.looks.pop(0))
         if more == ["scale"]:

@@ -149,6 +149,17 @@ def test_waiting_exits_1_with_the_reason_when_it_does_not(
     assert f"[skyclaw] revision 2 of api failed: {reason}" in said.err or reason in said.err
 
 
+def test_a_coordinator_that_has_not_heard_of_the_revision_yet_is_asked_again(
+    call: Call, small: SmallServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollout, "PAUSE_S", 0.01)
+    late = {"rollout": {"revision": 1, "state": "succeeded"}, "status": "running", "goodRevision": 1}
+    small.looks = [late, late, {"rollout": {"revision": 2, "state": "succeeded"}}]
+    small.unheard = 2
+    said = call("deploy-service", "--wait", "api", "node")
+    assert (said.code, small.looks) == (0, [])
+
+
 def test_waiting_says_once_why_it_takes_long(call: Call, small: SmallServices, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PAUSE_S", "REASON_AFTER_S", "REASON_AGAIN_S"):
         monkeypatch.setattr(rollout, name, 0.001)

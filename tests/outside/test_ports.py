@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from skyclaw.outside.ports import NoFreePort, free_port
+from skyclaw.outside.ports import NoFreePort, can_listen, free_port
 
 
 @pytest.fixture
@@ -44,13 +44,22 @@ def test_a_port_on_which_somebody_listens_is_not_free(first: int, family: socket
         assert free_port(first, ()) == first + 1
 
 
-def test_a_port_whose_last_connections_are_remembered_is_not_free(first: int) -> None:
+def test_a_port_whose_last_connections_are_remembered_is_free_only_for_who_asks_for_its_reuse(first: int) -> None:
     """A server that does not ask for its reuse could not listen there."""
     with bound(socket.AF_INET, "127.0.0.1", first) as listener, socket.create_connection(("127.0.0.1", first)) as client:
         served, _ = listener.accept()
         served.close()  # who closes first remembers
         assert client.recv(1) == b""
     assert free_port(first, ()) == first + 1
+    assert not can_listen(first, reuse=False)
+    assert can_listen(first, reuse=True)
+
+
+@pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::")])
+def test_asking_for_reuse_does_not_help_while_somebody_listens(first: int, family: socket.AddressFamily, address: str) -> None:
+    with bound(family, address, first):
+        assert not can_listen(first, reuse=True)
+    assert can_listen(first, reuse=False)
 
 
 def test_nothing_holds_the_port_that_was_found(first: int) -> None:

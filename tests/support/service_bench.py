@@ -26,6 +26,7 @@ class Recorder:
         self.probes: list[tuple[str, int, int, str | None]] = []
         self.unpacked: list[tuple[str, str]] = []
         self.removed: list[str] = []
+        self.asked_ports: list[tuple[int | None, bool]] = []
         self.ports = [3_100, 3_101, 3_102]
         self.broken_folders = self.in_a_hurry = False
         self._left = list(left)
@@ -40,11 +41,11 @@ class Recorder:
     def left(self) -> list[str]:
         return self._left
 
-    def path(self, instance_id: str) -> Path:
-        return Path("/services") / instance_id
+    def output(self, instance_id: str) -> Path:
+        return Path("/services") / instance_id / "output"
 
     def content(self, instance_id: str) -> Path:
-        return self.path(instance_id) / "files"
+        return Path("/services") / instance_id / "files"
 
     def make(self, instance_id: str) -> None:
         if self.broken_folders:
@@ -59,7 +60,8 @@ class Recorder:
     def remove(self, instance_id: str) -> None:
         self.removed.append(instance_id)
 
-    def free_port(self, former: int | None, taken: Collection[int]) -> int | None:
+    def free_port(self, former: int | None, served: bool, taken: Collection[int]) -> int | None:
+        self.asked_ports.append((former, served))
         return former or next((port for port in self.ports if port not in taken), None)
 
     def end_processes(self) -> None:
