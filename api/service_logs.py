@@ -57,14 +57,14 @@ class ServiceLog:
         self._desk, self._cluster, self._outputs = parts.desk, parts.cluster, outputs
 
     def on_get(self, req: Request, resp: Response, service: str) -> None:
-        """The end of what each instance has printed, or with `after` what it has printed since."""
+        """The end of what each instance has printed, or with `after` what it has printed since; who printed last comes last."""
         wanted, after = queries.text(req, "instance"), _places(queries.text(req, "after"))
         limit = queries.whole(req, "limit", MIN_LIMIT, MAX_LIMIT, DEFAULT_LIMIT)
         seen: ServiceSeen = self._desk.ask(FindService(service))
         _require_owner(self._cluster, seen.service.id[TAG])
         sources = self._outputs.of(seen.service.id)[-MAX_SHOWN:]
         views, places = [], dict(after or {})
-        for source in sorted(sources, key=lambda one: one.instance_id):
+        for source in sources:
             if wanted not in (None, source.instance_id):
                 continue
             place = after.get(source.instance_id, 0) if after is not None else None

@@ -1,4 +1,7 @@
-"""`skyclaw service-logs`: what the instances of a service write, as far as it is kept, and from then on with --follow."""
+"""`skyclaw service-logs`: what the instances of a service write, as far as it is kept, and from then on with --follow.
+
+Instances that have ended are left out, unless none lives: then the one that wrote last is shown. --instance and --all ask for others, too.
+"""
 
 import sys
 import time
@@ -24,7 +27,7 @@ def service_logs(session: Session, words: Sequence[str], **options: Any) -> int:
     if options.get("json") and options.get("follow"):
         raise UsageWrong("service-logs: --json prints what there is, it does not follow; leave out --json or --follow")
     found = find_service(session.coordinators, words[0])
-    reading = _Reading(session, found["id"], options.get("instance", ""))
+    reading = _Reading(session, found["id"], options.get("instance"), bool(options.get("all")))
     if options.get("json"):
         rendering.show_json(reading.ask())
         return 0
@@ -46,19 +49,24 @@ Piece = tuple[str, str]  # an instance's id, and text that it wrote
 
 
 class _Reading:
-    """Asks for the output from where the last answer ended; of the instances whose ids begin with `instance`."""
+    """Asks for the output from where the last answer ended; of the instances whose ids begin with `instance`, or of those that live."""
 
-    def __init__(self, session: Session, service_id: str, instance: str) -> None:
+    def __init__(self, session: Session, service_id: str, instance: str | None, ended: bool) -> None:
         self._session, self._path, self._instance = session, service_path(service_id, "log"), instance
+        self._ended = ended or instance is not None
+        self._left_out: set[str] = set()
         self._after: str | None = None
         self._heard, self._told = time.monotonic(), ""
         self.several = False
 
     def ask(self) -> dict[str, Any]:
         """The next answer of the coordinator."""
-        answer = self._session.coordinators.get(self._path, {"after": self._after, "limit": PIECE})
+        first, answer = self._after is None, self._session.coordinators.get(self._path, {"after": self._after, "limit": PIECE})
         self._after, self._heard, self._told = answer.get("next", self._after), time.monotonic(), ""
-        answer["instances"] = [one for one in answer["instances"] if one["instanceId"].startswith(self._instance)]
+        if first and not self._ended:
+            self._left_out = _ended(answer["instances"])
+        shown = [one for one in answer["instances"] if one["instanceId"] not in self._left_out]
+        answer["instances"] = [one for one in shown if one["instanceId"].startswith(self._instance or "")]
         self.several = self.several or len(answer["instances"]) > 1
         return answer
 
@@ -104,6 +112,12 @@ class _Printer:
     def _line(self, instance: str, line: str) -> None:
         front = f"{instance[:SHOWN_OF_ID]}  " if self._several else ""
         rendering.pour(f"{front}{line}\n", sys.stdout, self._raw)
+
+
+def _ended(instances: Sequence[dict[str, Any]]) -> set[str]:
+    """The ids of those that have ended, but of the one that wrote last when all have."""
+    ended = [str(one["instanceId"]) for one in instances if one["status"] == "ended"]
+    return set(ended if len(ended) < len(instances) else ended[:-1])
 
 
 def _last(pieces: Sequence[Piece], count: int) -> list[Piece]:

@@ -168,6 +168,7 @@ _TABLE = (
              Option("follow", "go on until Ctrl-C", "flag", short="f"),
              Option("lines", "only the last lines of each instance", hint="LINES", short="n"),
              Option("instance", "only this instance; the beginning of its id is enough", hint="ID"),
+             Option("all", "also instances that have ended, as far as they are remembered", "flag"),
              Option("raw", "print control characters as they are, also on a terminal", "flag"),
              JSON,
          ), 1, 1),

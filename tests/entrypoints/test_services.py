@@ -55,9 +55,9 @@ def instance(number: int, **more: object) -> dict[str, object]:
     return {**about, **more}
 
 
-def wrote(number: int, text: str) -> dict[str, object]:
+def wrote(number: int, text: str, status: str = "running") -> dict[str, object]:
     """What an instance wrote, in the coordinator's answer."""
-    return {"instanceId": INSTANCES[number], "hostId": "host_a", "revision": 1, "status": "running", "text": text, "from": 0, "end": 0}
+    return {"instanceId": INSTANCES[number], "hostId": "host_a", "revision": 1, "status": status, "text": text, "from": 0, "end": 0}
 
 
 def test_deploy_service_sends_the_words_untouched_and_prints_the_id_alone(call: Call, small: SmallServices) -> None:
@@ -339,6 +339,16 @@ def test_lines_of_several_instances_are_told_apart_and_never_mixed(call: Call, s
     ]
     for typed in (INSTANCES[1], "ins_aaaaaaaa-1000"):
         assert call("service-logs", "api", "--instance", typed, "-n", "1").out == "b2\n"
+
+
+def test_what_ended_instances_wrote_is_shown_only_when_asked_for_or_when_none_lives(call: Call, small: SmallServices) -> None:
+    small.add("api")
+    small.output = [[wrote(0, "old\n", "ended"), wrote(1, "new\n")]]
+    assert call("service-logs", "api").out == "new\n"
+    assert call("service-logs", "api", "--all").out.splitlines() == ["ins_aaaaaaaa-0000  old", "ins_aaaaaaaa-1000  new"]
+    assert call("service-logs", "api", "--instance", INSTANCES[0]).out == "old\n"
+    small.output = [[wrote(0, "first\n", "ended"), wrote(1, "last\n", "ended")]]
+    assert call("service-logs", "api").out == "last\n"
 
 
 def test_json_cannot_follow(call: Call, server: ScriptedServer) -> None:
