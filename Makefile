@@ -20,7 +20,7 @@ test: $(INSTALLED) ## run all tests; PYTEST_ARGS="tests/entrypoints -x" runs som
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 unit: $(INSTALLED) ## run the tests that start no processes: less than a minute
-	$(BIN)/python -m pytest $(PYTEST_ARGS) tests/test_*.py tests/scheduling tests/hosting tests/trust tests/time_travel tests/api tests/cluster
+	$(BIN)/python -m pytest $(PYTEST_ARGS) tests/test_*.py tests/scheduling tests/hosting tests/trust tests/time_travel tests/api tests/cluster tests/services
 
 lint: $(INSTALLED) ## check style, format and types
 	$(BIN)/ruff check

@@ -15,7 +15,7 @@ import pytest
 
 from skyclaw.outside import bundles
 from skyclaw.outside.bundles import Bounds, BundleWrong, packed, unpack
-from tests.support.executors import ROOT
+from tests.support.ordinary_user import ordinary_user
 
 Tree = dict[str, str]
 
@@ -230,11 +230,12 @@ def test_what_is_neither_file_nor_folder_nor_link_is_refused(tmp_path: Path, kin
             pass
 
 
-@pytest.mark.skipif(ROOT, reason="root may read everything")
-def test_a_file_that_cannot_be_read_is_named(app: Path) -> None:
-    (app / "lib/private").chmod(0)
-    with pytest.raises(BundleWrong, match="lib/private cannot be packed: Permission denied"), packed(app):
-        pass
+def test_a_file_that_cannot_be_read_is_named() -> None:
+    with ordinary_user() as folder:
+        app = plant(folder / "app", {"lib/private": "mine"})
+        (app / "lib/private").chmod(0)
+        with pytest.raises(BundleWrong, match="lib/private cannot be packed: Permission denied"), packed(app):
+            pass
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:

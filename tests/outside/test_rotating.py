@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from skyclaw.outside.rotating import Rotating, end, read
-from tests.support.executors import ROOT
+from tests.support.ordinary_user import ordinary_user
 
 
 def parts(folder: Path) -> dict[str, int]:
@@ -77,11 +77,11 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
         read(tmp_path / "none", 0, 10)
 
 
-@pytest.mark.skipif(ROOT, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(PermissionError):
-        Rotating(tmp_path, 10)
+def test_a_folder_that_cannot_be_written_is_refused() -> None:
+    with ordinary_user() as folder:
+        folder.chmod(0o500)
+        with pytest.raises(PermissionError):
+            Rotating(folder, 10)
 
 
 # When the disk does not take it, or somebody meddles.
