@@ -30,7 +30,7 @@ class Rotating:
     def __init__(self, folder: str | Path, part_bytes: int, parts: int = PARTS) -> None:
         self._folder, self._part_bytes, self._parts = os.fspath(folder), part_bytes, parts
         starts = _starts(self._folder)
-        if not os.access(self._folder, os.W_OK | os.X_OK):
+        if not os.access(self._folder, os.W_OK | os.X_OK, effective_ids=True):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), self._folder)
         self._start = starts[-1] if starts else None
         self.at = _end(self._folder, starts)
