@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.real_processes import wait_until
+from tests.support.real_processes import lives, wait_until
 from tests.support.services import Tally, Town, Visitors, descendants, kill_instance, needs_node, town
 
 pytestmark = [needs_node, pytest.mark.timeout(240)]
@@ -35,7 +35,7 @@ def test_a_killed_host_is_hardly_noticed_and_its_instance_moves(built: Town) -> 
         below = descendants(host.process.pid)
         gone.extend(one["instanceId"] for one in built.running() if host_name(built, one["hostId"]) == "host0")
         host.kill()
-        wait_until(lambda: not [pid for pid in below if Path(f"/proc/{pid}").exists()], "all that the host had started has ended")
+        wait_until(lambda: not any(map(lives, below)), "all that the host had started has ended")
 
     visitors = visited_while(built, kill_host)
     assert len(gone) == 1

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.support.real_processes import wait_until
+from tests.support.real_processes import lives, wait_until
 from tests.support.services import API, SERVER, Town, descendants, kill_instance, needs_node, town
 
 pytestmark = [needs_node, pytest.mark.timeout(240)]
@@ -132,7 +132,7 @@ def test_a_host_that_is_stopped_leaves_no_process_of_a_service(small_town: Town)
     small_town.wait_serving(small_town.deploy(replicas=2), 2)
     processes = [small_town.process_of(one) for one in small_town.running()]
     assert small_town.hosts[0].stop() == 0
-    assert [process for process in processes if Path(f"/proc/{process}").exists()] == []
+    assert [process for process in processes if lives(process)] == []
 
 
 @pytest.mark.timeout(1_800)

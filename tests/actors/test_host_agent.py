@@ -12,7 +12,8 @@ import pytest
 
 from skyclaw.entrypoints.host import RunningHost, start_host
 from skyclaw.errors import ServerRefused
-from tests.support.hosts import PATIENCE_S, hosting, lives, settings, until
+from tests.support.hosts import PATIENCE_S, hosting, settings, until
+from tests.support.real_processes import lives
 from tests.support.scripted_server import Asked, Reply
 from tests.support.stand_in_coordinator import StandInCoordinator, coordinating
 

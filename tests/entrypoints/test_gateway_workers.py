@@ -15,7 +15,7 @@ import requests
 from skyclaw.entrypoints.gateway_workers import FIRST_PAUSE_S, LONGEST_PAUSE_S, Crew
 from skyclaw.entrypoints.signals import StopSignals
 from tests.support.gateway_stage import GatewayProcess, SlowAnswer, backend, coordinator, gateway
-from tests.support.real_processes import PATIENCE_S, wait_until
+from tests.support.real_processes import PATIENCE_S, lives, wait_until
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def workers(running: GatewayProcess) -> list[int]:
 
 
 def are_gone(pids: list[int]) -> bool:
-    return not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    return not any(map(lives, pids))
 
 
 def asking(running: GatewayProcess, slow: SlowAnswer) -> tuple[threading.Thread, list[Any]]:

@@ -35,13 +35,6 @@ class Hosted:
         return sorted((self.folder / "home" / "hosts" / "0" / "results").glob("*.json"))
 
 
-def lives(pid: int) -> bool:
-    """Whether the process is there, and not only its remains."""
-    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
-
-
 def settings(folder: Path, *urls: str, **changes: Any) -> HostSettings:
     """A host of these coordinators that runs `bash` and `true`."""
     given: dict[str, Any] = {

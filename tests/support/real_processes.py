@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,13 @@ def wait_until(condition: Any, what: str, patience_s: float = PATIENCE_S) -> Any
             return value
         time.sleep(0.02)
     raise AssertionError(f"waited {patience_s:.0f} s in vain: {what}")
+
+
+def lives(pid: int) -> bool:
+    """Whether the process is there, and not only its remains: a test that adopts orphans does not bury them."""
+    with suppress(ProcessLookupError, FileNotFoundError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 class Process:
@@ -173,6 +181,11 @@ class GatewayProcess(Process):
             return requests.get(f"{self.url}/health", timeout=2).ok
         except requests.RequestException:
             return False
+
+    def known(self) -> list[str]:
+        """The ids and names of the services that it knows."""
+        found: list[str] = requests.get(f"{self.url}/health", timeout=30).json()["services"]
+        return found
 
     def route(self, service: str, path: str = "") -> str:
         """The address of a path of a service."""

@@ -91,10 +91,10 @@ class ServiceBench:
     def healthy(self, instance_id: str = INSTANCE, run: int = 1, error: str | None = None) -> None:
         self.tell(ProbeAnswered(instance_id, run, error))
 
-    def end(self, error: str | None = None, number: int = -1, signal: str | None = None, code: int = 1) -> None:
+    def end(self, error: str | None = None, number: int = -1, signal: str | None = None, code: int = 1, said: str = "") -> None:
         """The process of an order has ended; of the last one unless it is said."""
         run_id = self.helpers.orders[number].run_id
-        self.tell(Ended(run_id, code, signal, False, None, 5, "", "", 0, 0, False, error))
+        self.tell(Ended(run_id, code, signal, False, None, 5, said, "", 0, 0, False, error))
 
     def shown(self, instance_id: str = INSTANCE) -> Shown | None:
         return next((shown for shown in self.board.shown if shown.instance_id == instance_id), None)

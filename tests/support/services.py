@@ -36,7 +36,7 @@ class Town:
 
     def __init__(self, folder: Path, coordinators: int, hosts: int, gateways: int, **settings: object) -> None:
         self.folder = folder
-        self.cluster = Cluster(folder, coordinators, SKYCLAW_SERVICE_LEASE_MS=LEASE_MS, **settings)
+        self.cluster = Cluster(folder, coordinators, **{"SKYCLAW_SERVICE_LEASE_MS": LEASE_MS, **settings})
         self.client = self.cluster.client()
         self.hosts = [self.new_host(f"host{number}") for number in range(hosts)]
         self.gateways = [self.new_gateway(f"gateway{number}") for number in range(gateways)]
