@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from skyclaw.errors import ServerRefused, SkyclawError
+from skyclaw.errors import ServerRefused, SkyclawError, StorageFull
 from skyclaw.outside.bundles import BundleWrong, unpack
 from skyclaw.outside.coordinators import Coordinators
 from skyclaw.outside.paths import bundle_path
@@ -28,15 +28,16 @@ class BundleStock:
     def unpack(self, bundle: str, instance_id: str, folders: ServiceFolders) -> tuple[str | None, bool]:
         """Put a bundle's content into an instance's folder. Otherwise says why not, and whether it is no use to try again."""
         try:
-            with self._lock:
+            with folders.filling(instance_id) as fresh, self._lock:
                 self._fetch(bundle)
-                unpack(self._folder / bundle, folders.fresh(instance_id))
+                unpack(self._folder / bundle, fresh)
                 self._forget_old()
-            folders.put(instance_id)
         except ServerRefused as refusal:
             return f"bundle {bundle[:12]}: {refusal}", refusal.status == NOT_THERE
         except BundleWrong as wrong:
             return f"bundle {bundle[:12]}: {wrong}", True
+        except StorageFull:
+            return f"bundle {bundle[:12]}: this host has no room for it", False
         except SkyclawError as error:
             return f"bundle {bundle[:12]}: {error}", False
         except OSError as error:

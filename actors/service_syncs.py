@@ -61,6 +61,8 @@ class SyncLoop(Loop):
             if refusal.code != NO_SUCH_ROUTE:
                 raise
             return IDLE_S  # a coordinator that knows nothing of services
+        if answer.partial:
+            self._coordinators.turn_to_the_next()
         self._output_at, self._digest = answer.output_at, answer.digest
         self._tell(Synced({instance.instance_id: instance.status for instance in shown}, answer))
         if any(len(data) >= room for _, data in outputs.values()):
@@ -79,7 +81,7 @@ class SyncLoop(Loop):
             try:
                 kept = room if instance.status in (ENDED, FAILED) else KEPT_BYTES  # its last words are told while there is time
                 at, data = rotating.read(instance.output, max(at, rotating.end(instance.output) - kept), room)
-            except FileNotFoundError:  # it has not begun
+            except OSError:  # it has not begun, or who prints it has made its folder unreadable: the others are told of nevertheless
                 continue
             if data:
                 yield instance.instance_id, (at, data)

@@ -14,6 +14,7 @@ from actors.service_board import ServiceBoard, Shown
 from actors.service_helpers import ServiceHelpers
 from actors.service_messages import ProbeAnswered, Synced, Unpacked
 from skyclaw.hosting import service_life, service_payloads
+from skyclaw.hosting.last_words import PRINTED_BYTES, ending, one_line
 from skyclaw.hosting.payloads import Means
 from skyclaw.hosting.service_life import Do, Drain, Event, Exited, Life, Passed, Phase, Prepared, Probed, Stop, Unprepared
 from skyclaw.hosting.service_payloads import Wanted
@@ -23,6 +24,7 @@ from skyclaw.trust.command_policy import CommandRefused
 logger = logging.getLogger(__name__)
 
 NO_PORT = "no free port on this host"
+MOST_REASON = 1_000  # characters
 GRACE_MS = 10_000  # between TERM and KILL
 
 
@@ -86,7 +88,7 @@ class ServiceWork:
         if held is None:
             return
         own_fault = ended.error is not None and ended.error.startswith(EXECUTOR_DIED)
-        self._tell(held, Exited(held.life.run, _how(ended), counts=not own_fault), now)
+        self._tell(held, Exited(held.life.run, _how(ended, held.wanted), counts=not own_fault), now)
         self._show()
 
     def probed(self, probed: ProbeAnswered, now: int) -> None:
@@ -204,6 +206,7 @@ class ServiceWork:
                 cwd=str(launch.cwd),
                 instance_id=held.wanted.instance_id,
                 output=str(held.output),
+                last_bytes=PRINTED_BYTES,
                 grace_ms=GRACE_MS,
             )
         )
@@ -225,14 +228,17 @@ class ServiceWork:
     def _show(self) -> None:
         self._board.put(
             tuple(
-                Shown(instance_id, held.life.status, held.port if held.life.has_process else None, held.life.error, held.output)
+                Shown(instance_id, held.life.status, held.port if held.life.has_process else None, _reason(held.life), held.output)
                 for instance_id, held in self._held.items()
             )
         )
 
 
-def _how(ended: Ended) -> str:
+def _how(ended: Ended, wanted: Wanted) -> str:
     """How a process ended, in words."""
-    if ended.error is not None:
-        return ended.error
-    return f"killed by {ended.signal}" if ended.signal else f"exited with code {ended.exit_code}"
+    return ended.error or ending(ended.exit_code, ended.signal, ended.stdout, not ended.truncated, wanted.env_values())
+
+
+def _reason(life: Life) -> str | None:
+    """Why there is no healthy process, as it can be sent: it may have names of files in it, which are not always text."""
+    return None if life.error is None else one_line(life.error, MOST_REASON)

@@ -17,6 +17,7 @@ from skyclaw.trust.command_policy import CommandPolicy, CommandRefused, look_up
 logger = logging.getLogger(__name__)
 
 SERVICE_HOST = "service-host"  # the capability to run services
+PORTS_FOR_ALL = 960  # of the hosts of a machine
 SERVICE_FILES = 4_096  # which an instance may have open, connections included
 
 
@@ -78,6 +79,11 @@ def work_parent(settings: HostSettings, slot: Path) -> Path:
 def service_parent(settings: HostSettings, slot: Path) -> Path:
     """Where the folders of services' instances are made: in the host's own slot, or where another user can get to."""
     return slot / "services" if settings.job_user is None else Path(f"{work_parent(settings, slot)}-services")
+
+
+def first_port_of(settings: HostSettings, slot: Path) -> int:
+    """Where among the ports for services this host begins to look for a free one: each host of a machine has some of its own."""
+    return int(slot.name) * settings.services % PORTS_FOR_ALL
 
 
 def _capabilities(settings: HostSettings, policy: CommandPolicy) -> Iterator[str]:

@@ -56,7 +56,8 @@ def service_parts(settings: HostSettings, slot: Path, coordinators: Coordinators
         settings.job_user,
     )
     folders = ServiceFolders(host_means.service_parent(settings, slot), settings.job_user)
-    helpers = ServiceHelpers(executor, folders, BundleStock(slot / "bundles", coordinators), settings.service_base_port, supervisor.tell)
+    stock, begin = BundleStock(slot / "bundles", coordinators), host_means.first_port_of(settings, slot)
+    helpers = ServiceHelpers(executor, folders, stock, settings.service_base_port, begin, supervisor.tell)
     return ServiceParts(settings.services, settings.service_base_url, executor, helpers, supervisor, coordinators)
 
 

@@ -8,6 +8,8 @@ from typing import Protocol
 
 logger = logging.getLogger(__name__)
 
+IDLE_S = 0.5  # for all idle threads to end
+
 
 class Task(Protocol):
     """A connection with a request that has come in."""
@@ -30,8 +32,8 @@ class Workers:
         self._tasks.put(task)
 
     def shutdown(self, timeout: float) -> None:
-        """End the threads after what was asked of them; those that take longer (s) are left behind."""
-        ends = time.monotonic() + timeout
+        """End the threads after what was asked of them; those that take longer (s) are left behind. Idle ones get the time to end."""
+        ends = time.monotonic() + max(timeout, IDLE_S)
         for _ in self._threads:
             self._tasks.put(None)
         for thread in self._threads:

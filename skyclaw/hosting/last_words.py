@@ -31,7 +31,13 @@ def last_words(printed: str, whole: bool, values: Iterable[str], only_errors: bo
     errors = [line for line in lines if _ERROR.search(line)]
     apart = [line for line in errors if not line[0].isspace() and not line.endswith(":")]
     found = apart or errors or ([] if only_errors else lines)
-    return _short("".join(char if char.isprintable() else "?" for char in found[-1].expandtabs(1).strip())) if found else None
+    return one_line(found[-1].expandtabs(1).strip(), MOST_CHARACTERS) if found else None
+
+
+def one_line(text: str, most: int) -> str:
+    """At most so many characters, each of which can be printed and sent."""
+    line = "".join(char if char.isprintable() else "?" for char in text)
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def _without(text: str, whole: bool, values: Iterable[str]) -> str:
@@ -42,7 +48,3 @@ def _without(text: str, whole: bool, values: Iterable[str]) -> str:
     for secret in reversed(secrets):
         text = text.replace(secret, HIDDEN)
     return text
-
-
-def _short(line: str) -> str:
-    return line if len(line) <= MOST_CHARACTERS else f"{line[: MOST_CHARACTERS - 1]}…"

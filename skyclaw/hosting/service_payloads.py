@@ -31,13 +31,19 @@ class Wanted:
     bundle: str | None
     draining: bool
 
+    def env_values(self) -> tuple[str, ...]:
+        """The values of its own variables, some of which may be secrets."""
+        env = self.asked.get("env")
+        return tuple(map(str, env.values())) if isinstance(env, Mapping) else ()
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A coordinator's answer to what this host told of its services.
 
     `stop` are instances that are not wanted; `logs` are the tags of the logs that the answer speaks for: of their instances, only those in
-    `wanted` are. `output_at` says from which offset on an instance's output is wanted, `digest` stands for all that is wanted.
+    `wanted` are. `output_at` says from which offset on an instance's output is wanted, `digest` stands for all that is wanted. `partial` is
+    the answer of a coordinator that could not find out all that is wanted: another one may know more.
     """
 
     wanted: tuple[Wanted, ...]
@@ -46,6 +52,7 @@ class Answer:
     output_at: Mapping[str, int]
     lease_ms: int
     digest: str | None
+    partial: bool
 
     def speaks_for(self, instance_id: str) -> bool:
         """Whether it would list the instance if it were wanted."""
@@ -63,6 +70,7 @@ def answer(said: Mapping[str, Any]) -> Answer:
         {wanted.instance_id: _whole(entry.get("outputAt"), 0) for entry, wanted in listed},
         _whole(lease_ms, 15_000),
         digest if isinstance(digest, str) else None,
+        said.get("partial") is True,
     )
 
 

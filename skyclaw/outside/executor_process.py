@@ -206,7 +206,7 @@ def _kind(order: Order | ServiceOrder) -> dict[str, Any]:
     """What an order says beyond what both kinds of orders say."""
     if isinstance(order, Order):
         return {"op": "run", "timeoutMs": order.timeout_ms, "keptBytes": order.max_output_bytes, "job": order.job_id}
-    kept = {"output": order.output, "keptBytes": order.kept_bytes}
+    kept = {"output": order.output, "keptBytes": order.kept_bytes, "lastBytes": order.last_bytes}
     return {"op": "serve", "instance": order.instance_id, "graceMs": order.grace_ms, **kept}
 
 

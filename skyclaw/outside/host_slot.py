@@ -2,7 +2,7 @@
 
 It keeps the host's id, so that a restarted host comes back as itself, and the results that no coordinator has taken yet. Several hosts on a
 machine take the slots in order. A host whose id was chosen by its owner has a slot of its own, which a host without a chosen id leaves
-alone.
+alone, and there is only one of it at a time: two would run every service of that host twice.
 """
 
 import fcntl
@@ -39,7 +39,10 @@ class HostSlot:
 
 
 def take_slot(home: Path, chosen_id: str | None = None) -> HostSlot:
-    """The first free slot below `home` that fits; raises StartRefused when there is none or the folder cannot be written."""
+    """The first free slot below `home` that fits.
+
+    Raises StartRefused when there is none, when somebody is the chosen host already, and when the folder cannot be written.
+    """
     folder = home / "hosts"
     try:
         private_folder(folder)
@@ -53,11 +56,19 @@ def take_slot(home: Path, chosen_id: str | None = None) -> HostSlot:
 
 
 def _own(folder: Path, chosen_id: str | None) -> HostSlot | None:
-    """The slot that already belongs to a chosen id."""
+    """The slot that already belongs to a chosen id; raises StartRefused while another process has it."""
     if chosen_id is None:
         return None
     known = sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
-    return next((slot for n in known if _used_by(folder / str(n))[0] == chosen_id and (slot := _lock(folder / str(n)))), None)
+    own = [folder / str(n) for n in known if _used_by(folder / str(n))[0] == chosen_id]
+    found = [_lock(path) for path in own]
+    slots = [slot for slot in found if slot is not None]
+    for spare in slots if None in found else slots[1:]:
+        spare.release()
+    if None in found:
+        used = own[found.index(None)]
+        raise StartRefused(f"another process is the host {chosen_id} already (in {used}); end it, or give this one another id")
+    return slots[0] if slots else None
 
 
 def _first_free(folder: Path, chosen_id: str | None) -> HostSlot | None:

@@ -169,7 +169,7 @@ class JobLoop:
         if not order["cwd"].startswith("/"):
             raise NotStarted(f"cwd {order['cwd']} is not absolute", COMMAND_UNUSABLE)
         try:
-            output = Filed(Rotating(order["output"], max(order["keptBytes"] // PARTS, 1)))
+            output = Filed(Rotating(order["output"], max(order["keptBytes"] // PARTS, 1)), order["lastBytes"])
         except OSError as error:
             raise NotStarted(f"output {order['output']} {name_of(error)}", COMMAND_UNUSABLE) from error
         env = service_environment(home.path, self._path, order["instance"], order["run"], order["env"])

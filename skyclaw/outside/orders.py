@@ -29,9 +29,9 @@ class ServiceOrder:
     """One process that runs until it ends by itself or is told to: no time limit, and no limit of what it prints.
 
     `argv[0]` and `cwd` are absolute; `env` comes on top of what a job gets. `output` is an existing folder into whose rotating files goes
-    what it writes to both of its streams, in the order in which it comes (see rotating): the newest `kept_bytes` of it stay there, and
-    nothing of it is handed back with the end. Who runs the process must be able to write there and to enter `cwd`, or the order ends with
-    126. Between TERM and KILL are `grace_ms`.
+    what it writes to both of its streams, in the order in which it comes (see rotating): the newest `kept_bytes` of it stay there. The
+    `last_bytes` that this process wrote are handed back with its end, as if all had gone to stdout. Who runs the process must be able to
+    write there and to enter `cwd`, or the order ends with 126. Between TERM and KILL are `grace_ms`.
     """
 
     run_id: str
@@ -41,6 +41,7 @@ class ServiceOrder:
     instance_id: str
     output: str
     kept_bytes: int = 5 << 20
+    last_bytes: int = 4_096
     grace_ms: int = 10_000
 
 

@@ -1,4 +1,5 @@
-"""What is kept of a process' output: of a job's its beginning and its end, in bounded memory; of a service's the newest, in files.
+"""What is kept of a process' output: of a job's its beginning and its end, in bounded memory; of a service's the newest, in files, and its
+last words in memory.
 
 Of a job the first and the last half are kept as they come. At the end they become text: never cut inside a character, bytes that are not
 UTF-8 as U+FFFD, and never more bytes of UTF-8 than the limit, the mark in the middle included.
@@ -26,22 +27,26 @@ class Output(Protocol):
 
 
 class Filed:
-    """The output of a service: all of it goes into files, and nothing of it is handed back. `total` is what this process wrote."""
+    """The output of a service: all of it goes into files, and the last `most` bytes are handed back. `total` is what this process wrote."""
 
-    __slots__ = ("_files", "total")
+    __slots__ = ("_files", "_last", "_most", "total")
 
-    def __init__(self, files: Rotating) -> None:
-        self._files = files
+    def __init__(self, files: Rotating, most: int) -> None:
+        self._files, self._most = files, most
+        self._last = bytearray()
         self.total = 0
 
     def add(self, data: bytes) -> None:
         """Take the next bytes of the stream."""
         self.total += len(data)
+        self._last += data[-self._most :]
+        del self._last[: -self._most]
         self._files.write(data)
 
     def text(self) -> tuple[bytes, bool]:
-        """Nothing, of which nothing is missing."""
-        return b"", False
+        """The end of it as UTF-8, and whether something is missing from it."""
+        cut = self.total > len(self._last)
+        return _clean(_from_a_character(self._last) if cut else self._last), cut
 
 
 class Kept:

@@ -3,6 +3,7 @@
 import errno
 import socket
 from collections.abc import Collection
+from itertools import chain
 
 from skyclaw.errors import SkyclawError
 
@@ -18,14 +19,16 @@ class NoFreePort(SkyclawError):
     code = "no_free_port"
 
 
-def free_port(first: int, taken: Collection[int]) -> int:
-    """The first port from `first` on, and at most 1,000 beyond it, that is not `taken` and on which a service could listen now.
+def free_port(first: int, taken: Collection[int], begin: int = 0) -> int:
+    """A port from `first` on, and at most 1,000 beyond it, that is not `taken` and on which a service could listen now.
 
-    It is tried on all addresses of IPv4 and, where this machine has it, of IPv6; a port whose last connections the kernel still
-    remembers is not free. Raises NoFreePort.
+    It is the first one of these, or of those from the `begin`th on if one of them is free: who looks for ports at the same time begins
+    elsewhere, because a port stays free until the service listens on it. It is tried on all addresses of IPv4 and, where this machine has
+    it, of IPv6; a port whose last connections the kernel still remembers is not free. Raises NoFreePort.
     """
     last = min(first + TRIED_BEYOND_FIRST, _LAST_PORT)
-    for port in range(first, last + 1):
+    ports = range(first, last + 1)
+    for port in chain(ports[begin:], ports[:begin]):
         if port not in taken and can_listen(port, reuse=False):
             return port
     raise NoFreePort(f"no port from {first} to {last} is free")

@@ -10,14 +10,15 @@ A bundle gets its owner where nobody else can get to yet; afterwards nothing in 
 import os
 import pwd
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from skyclaw.outside.removing import removal
 from skyclaw.outside.workdirs import private_parent
 
 OUTPUT, FILES = "output", "files"
-_FRESH = ".fresh"  # no instance has such an id
+_FRESH, _GONE = ".fresh-", ".gone-"  # no instance has such an id
 
 
 class ServiceFolders:
@@ -27,11 +28,12 @@ class ServiceFolders:
         """Raises StartRefused when the parent cannot be used, KeyError when there is no such user."""
         private_parent(parent, passable=job_user is not None)
         self._parent, self._account = parent.absolute(), pwd.getpwnam(job_user) if job_user is not None else None
-        _delete(self._fresh)  # what a former life of the host did not finish
+        for unfinished in self._parent.glob(".*"):
+            _delete(unfinished)
 
     def left(self) -> list[str]:
         """The instances that have a folder."""
-        return [entry.name for entry in os.scandir(self._parent) if entry.is_dir(follow_symlinks=False) and entry.name != _FRESH]
+        return [entry.name for entry in os.scandir(self._parent) if entry.is_dir(follow_symlinks=False) and entry.name[0] != "."]
 
     def output(self, instance_id: str) -> Path:
         """Where what an instance prints is kept, whether that is there or not."""
@@ -50,22 +52,23 @@ class ServiceFolders:
         if self._account is not None:
             os.chown(self.output(instance_id), self._account.pw_uid, self._account.pw_gid, follow_symlinks=False)
 
-    def fresh(self, instance_id: str) -> Path:
-        """Where a folder may be made that becomes the instance's `content` by `put`; raises OSError."""
-        self._fresh.mkdir(mode=0o700, exist_ok=True)
-        _delete(self._fresh / instance_id)
-        return self._fresh / instance_id
-
-    def put(self, instance_id: str) -> None:
-        """The fresh folder is the instance's content now; raises OSError."""
-        self._hand_over(self._fresh / instance_id)
-        _delete(self.content(instance_id))
-        (self._fresh / instance_id).rename(self.content(instance_id))
+    @contextmanager
+    def filling(self, instance_id: str) -> Iterator[Path]:
+        """Where a folder may be made that is the instance's content when the block has ended well; raises OSError."""
+        around = self._path(f"{_FRESH}{instance_id}")
+        _delete(around)
+        around.mkdir(mode=0o700)
+        try:
+            yield around / FILES
+            self._hand_over(around / FILES)
+            _delete(self.content(instance_id))
+            (around / FILES).rename(self.content(instance_id))
+        finally:
+            _delete(around)
 
     def take_away(self, instance_id: str) -> Path:
         """Put an instance's folder, if there is one, where nobody looks for it; returns the place, for `delete`. Raises OSError."""
-        self._fresh.mkdir(mode=0o700, exist_ok=True)
-        place = self._fresh / f"{instance_id}.{os.urandom(8).hex()}"
+        place = self._path(f"{_GONE}{os.urandom(8).hex()}")
         with suppress(FileNotFoundError):
             self._path(instance_id).rename(place)
         return place
@@ -74,12 +77,8 @@ class ServiceFolders:
         """Delete what was taken away, with all that is in it; what cannot be deleted stays until the next start."""
         _delete(place)
 
-    def _path(self, instance_id: str) -> Path:
-        return self._parent / instance_id
-
-    @property
-    def _fresh(self) -> Path:
-        return self._parent / _FRESH
+    def _path(self, name: str) -> Path:
+        return self._parent / name
 
     def _hand_over(self, top: Path) -> None:
         """Give a folder, which only this process can get to, with all that is in it to who runs the services."""
@@ -88,6 +87,7 @@ class ServiceFolders:
         for _, folders, files, folder in os.fwalk(top, topdown=False):
             for name in (*folders, *files):
                 os.chown(name, self._account.pw_uid, self._account.pw_gid, dir_fd=folder, follow_symlinks=False)
+        top.chmod(0o700)  # others can get to where it will be
         os.chown(top, self._account.pw_uid, self._account.pw_gid, follow_symlinks=False)
 
 

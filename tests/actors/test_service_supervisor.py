@@ -1,10 +1,14 @@
 """A whole host with services against a stand-in coordinator over real HTTP, with real processes."""
 
+import http.client
+import io
 import os
 import re
+import shutil
 import signal
 import socket
 import sys
+import tarfile
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -13,11 +17,14 @@ from typing import Any
 
 import pytest
 
+from actors.service_bundles import BundleStock
 from skyclaw.hosting import service_life
 from skyclaw.outside.bundles import packed
 from skyclaw.outside.ports import free_port
+from skyclaw.store import bundles as store_bundles
 from tests.support.executors import ROOT, children, command_line
-from tests.support.hosts import Hosted, hosting, lives, until
+from tests.support.hosts import Hosted, hosting, until
+from tests.support.real_processes import lives
 from tests.support.stand_in_coordinator import StandInCoordinator, coordinating
 from tests.support.stand_in_services import ANOTHER_TAG, StandInInstance
 
@@ -123,7 +130,7 @@ def test_a_service_that_crashed_is_started_again_in_its_place(coordinator: Stand
     former = pid_of(web)
     crash(web)
     coordinator.until(lambda: web.statuses[-3:] == ["running", "starting", "running"])
-    assert "exited with code 3" in web.errors
+    assert f"exited with code 3: pid {former}" in web.errors
     assert web.error is None
     assert pid_of(web) != former
     coordinator.until(lambda: web.output.count("pid ") == 2)  # one output over both
@@ -142,6 +149,34 @@ def test_a_service_that_was_killed_is_started_again(
     assert pid_of(web) != former
 
 
+NODE = """
+require("http").createServer((question, answer) => answer.end(String(process.pid))).listen(process.env.PORT);
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="there is no node")
+def test_a_server_that_is_killed_while_visitors_are_connected_gets_its_port_back(
+    coordinator: StandInCoordinator, tmp_path: Path, base_port: int
+) -> None:
+    """Their connections are not over on this side, and are remembered later."""
+    with serving(coordinator, tmp_path, base_port, allowed_commands=("node",)):
+        web = want_command(coordinator, "node", "-e", NODE)
+        is_running(coordinator, web)
+        port, pids = web.port, [0]
+        for _ in range(3):
+            visitors = [http.client.HTTPConnection("127.0.0.1", port or 0, timeout=30) for _ in range(3)]
+            for visitor in visitors:
+                visitor.request("GET", "/", headers={"connection": "keep-alive"})
+                pids.append(int(visitor.getresponse().read()))
+            assert pids[-1] not in pids[:-3]
+            os.kill(pids[-1], signal.SIGKILL)
+            coordinator.until(lambda: web.statuses[-2:] == ["starting", "running"] and web.errors)
+            web.statuses.append("seen")
+            assert web.port == port
+            for visitor in visitors[:-1]:  # one of them stays
+                visitor.close()
+
+
 def test_a_service_whose_health_turns_bad_is_started_again(
     coordinator: StandInCoordinator, host: Hosted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,19 +185,18 @@ def test_a_service_whose_health_turns_bad_is_started_again(
     is_running(coordinator, web)
     former = pid_of(web)
     (tmp_path / "web" / "sick").touch()
-    coordinator.until(lambda: "not healthy any more: status 503" in web.errors)
+    coordinator.until(lambda: f"not healthy any more: port {web.port}/health: status 503" in web.errors)
     until(lambda: not lives(former))
     (tmp_path / "web" / "sick").unlink()
     is_running(coordinator, web)
     assert pid_of(web) != former
 
 
-def test_a_service_that_never_gets_healthy_fails_after_three_starts(coordinator: StandInCoordinator, host: Hosted, tmp_path: Path) -> None:
-    (tmp_path / "web").mkdir()
-    (tmp_path / "web" / "sick").touch()
-    web = want(coordinator, tmp_path / "web", health={"path": "/health", "timeoutMs": 1_000})
+def test_a_service_that_never_gets_healthy_fails_after_three_starts(coordinator: StandInCoordinator, host: Hosted) -> None:
+    script = "echo pid $$; exec sleep 1000"
+    web = want_command(coordinator, "bash", "-c", script, health={"path": "/health", "timeoutMs": 1_000})
     coordinator.until(lambda: web.status == "failed")
-    assert re.fullmatch(r"not healthy within 1 s(: .+)?", web.error or "")
+    assert re.fullmatch(r"not healthy within 1 s(: port \d+/health: connection refused)?", web.error or "")
     assert web.statuses == ["starting", "failed"]
     coordinator.until(lambda: web.output.count("pid ") == 3)
     assert host.printed[-1] == f"[skyclaw] service web revision 1 failed: {web.error}"
@@ -172,11 +206,11 @@ def test_a_service_that_never_gets_healthy_fails_after_three_starts(coordinator:
 def test_what_exits_at_once_fails_after_three_starts_with_its_last_words(coordinator: StandInCoordinator, host: Hosted) -> None:
     web = want_command(coordinator, "bash", "-c", "echo no database; exit 4")
     coordinator.until(lambda: web.status == "failed")
-    assert web.error == "exited with code 4"
+    assert web.error == "exited with code 4: no database"
     coordinator.until(lambda: web.output == "no database\n" * 3)
     change(coordinator, web, None)
     until(lambda: not list((host.folder / "home/hosts/0/services").iterdir()))
-    assert host.printed[-1] == "[skyclaw] service web revision 1 failed: exited with code 4"
+    assert host.printed[-1] == "[skyclaw] service web revision 1 failed: exited with code 4: no database"
 
 
 @pytest.mark.parametrize(
@@ -382,7 +416,26 @@ def test_only_the_bundles_that_were_used_last_are_kept(coordinator: StandInCoord
     until(lambda: {path.name for path in (tmp_path / "home/hosts/0/bundles").iterdir()} == set(bundles[-5:]))
 
 
-@pytest.mark.parametrize(("content", "error"), [(None, "not found"), (b"no archive at all", "damaged")])
+def archive_of(name: str, link: str) -> bytes:
+    """A bundle with a link in it."""
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = tarfile.SYMTYPE, link
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        archive.addfile(member)
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (None, "not found"),
+        (b"no archive at all", "damaged"),
+        (archive_of("way-out", "/etc"), "leads out"),
+        (archive_of("../x", "y"), "no path inside"),
+    ],
+    ids=["none", "no archive", "a link that leads out", "a path that leads out"],
+)
 def test_a_bundle_that_cannot_be_had_fails_the_service(
     coordinator: StandInCoordinator, host: Hosted, content: bytes | None, error: str
 ) -> None:
@@ -391,6 +444,41 @@ def test_a_bundle_that_cannot_be_had_fails_the_service(
     coordinator.until(lambda: web.status == "failed")
     assert (web.error or "").startswith(f"bundle {bundle[:12]}: ")
     assert error in (web.error or "")
+    change(coordinator, web, None)
+    until(lambda: not list((host.folder / "home/hosts/0/services").iterdir()))
+
+
+def test_a_bundle_for_which_the_host_has_no_room_is_fetched_when_there_is(
+    coordinator: StandInCoordinator, host: Hosted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plenty = store_bundles.SPARE_BYTES
+    monkeypatch.setattr(store_bundles, "SPARE_BYTES", 1 << 62)
+    (tmp_path / "app").mkdir()
+    with packed(tmp_path / "app") as archive:
+        bundle = coordinator.services.keep_bundle(archive.path.read_bytes())
+    web = want_command(coordinator, "bash", "-c", f"exec {sys.executable} -I -S {SERVICE} {tmp_path}", bundle=bundle)
+    coordinator.until(lambda: web.errors == [f"bundle {bundle[:12]}: this host has no room for it"])
+    monkeypatch.setattr(store_bundles, "SPARE_BYTES", plenty)
+    is_running(coordinator, web)
+
+
+def test_a_host_does_not_wait_for_a_bundle_when_it_stops(
+    coordinator: StandInCoordinator, tmp_path: Path, base_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, over = threading.Semaphore(0), threading.Event()
+
+    def fetch(_stock: BundleStock, _bundle: str) -> None:
+        begun.release()
+        over.wait(120)
+
+    monkeypatch.setattr(BundleStock, "_fetch", fetch)
+    with serving(coordinator, tmp_path, base_port) as host:
+        webs = [want_command(coordinator, "bash", bundle=str(number) * 64) for number in range(3)]
+        assert begun.acquire(timeout=30)
+        host.running.drain()
+        assert host.running.left.wait(30)
+    assert {web.status for web in webs} == {"ended"}
+    over.set()
 
 
 def test_the_public_address_of_the_host_is_told_with_the_port(coordinator: StandInCoordinator, tmp_path: Path, base_port: int) -> None:

@@ -33,7 +33,8 @@ class Stage:
         self.loop = self.make()
 
     def make(self, base_url: str | None = None) -> SyncLoop:
-        self.loop = SyncLoop(Coordinators([self.server.url]), "host/1", self.board, base_url, self.told.append, self.agent.append)
+        self.coordinators = Coordinators([self.server.url, f"{self.server.url}/second"])
+        self.loop = SyncLoop(self.coordinators, "host/1", self.board, base_url, self.told.append, self.agent.append)
         return self.loop
 
     def show(self, *ids: str, status: str = "running", error: str | None = None) -> None:
@@ -144,6 +145,17 @@ def test_of_what_is_over_the_last_words_are_sent(stage: Stage, status: str) -> N
     assert stage.sent[0]["output"] == {"at": 100_000, "text": "b" * 32_768}
 
 
+def test_a_folder_that_cannot_be_read_keeps_nobody_from_being_told_of(stage: Stage) -> None:
+    """It belongs to who runs the service."""
+    stage.show(ONE, TWO)
+    (stage.folder / ONE).write_text("in the place of a folder")
+    stage.print(TWO, b"hello")
+    stage.want_output(ONE, TWO)
+    for _ in range(2):
+        stage.loop.once()
+    assert [said.get("output") for said in stage.sent] == [None, {"at": 0, "text": "hello"}]
+
+
 def test_many_outputs_share_the_room_of_a_request(stage: Stage) -> None:
     ids = [f"ins_0a1b2c3d{number:08}" for number in range(256)]
     for one in ids:
@@ -191,3 +203,15 @@ def test_time_passes_only_while_there_is_an_instance(stage: Stage) -> None:
     stage.show()
     assert not pulse.has_work()
     pulse.stop(5)
+
+
+def test_after_an_answer_that_is_partial_another_coordinator_is_asked(stage: Stage) -> None:
+    stage.loop.once()
+    stage.loop.once()
+    stage.reply.say["partial"] = True
+    stage.loop.once()
+    stage.reply.say["partial"] = False
+    stage.loop.once()
+    stage.loop.once()
+    assert [one.path.startswith("/second/") for one in stage.server.asked] == [False, False, False, True, True]
+    assert len(stage.told) == 5

@@ -5,6 +5,7 @@ import pytest
 from actors.host_messages import Drain, StopNow
 from actors.service_messages import Unpacked
 from actors.service_supervisor import ENDS_MS
+from actors.service_work import MOST_REASON
 from actors.ticker import Tick
 from skyclaw.outside.orders import EXECUTOR_DIED
 from tests.support.service_bench import INSTANCE, TAG, ServiceBench, wanted
@@ -97,6 +98,15 @@ def test_an_instance_waits_for_its_bundle(bench: ServiceBench) -> None:
     assert bench.helpers.orders[0].cwd == f"/services/{INSTANCE}/files"
 
 
+def test_a_reason_that_is_no_text_or_very_long_can_be_told_nevertheless(bench: ServiceBench) -> None:
+    """It would keep the host from telling of all the others."""
+    bench.sync(wanted(bundle=BUNDLE))
+    bench.tell(Unpacked(INSTANCE, f"bad\udcff\n{'x' * 5_000}", for_good=True))
+    shown = bench.shown()
+    assert shown is not None
+    assert (len(shown.error or ""), (shown.error or "")[:6]) == (MOST_REASON, "bad??x")
+
+
 def test_a_bundle_that_comes_too_late_is_deleted(bench: ServiceBench) -> None:
     bench.sync(wanted(bundle=BUNDLE))
     bench.sync()
@@ -131,6 +141,14 @@ def test_how_a_process_ended_is_told(bench: ServiceBench, error: str | None, sig
     shown = bench.shown()
     assert shown is not None
     assert (shown.error, shown.port) == (words, None)
+
+
+def test_what_a_process_said_last_is_told_without_its_secrets(bench: ServiceBench) -> None:
+    bench.sync(wanted(env={"DATABASE": "secret-of-mine"}))
+    bench.end(said="Error: no answer of secret-of-mine\n    at main\n")
+    shown = bench.shown()
+    assert shown is not None
+    assert shown.error == "exited with code 1: Error: no answer of ***"
 
 
 @pytest.mark.parametrize("how", ["stop", "not listed"])

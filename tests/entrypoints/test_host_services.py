@@ -1,6 +1,7 @@
 """`python -m skyclaw host` with services: how it is stopped and killed, its folder, and what its settings mean."""
 
 import signal
+import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -12,8 +13,7 @@ import pytest
 from skyclaw.entrypoints import host_means
 from skyclaw.entrypoints.settings import HostSettings, host_settings
 from skyclaw.errors import SettingsWrong
-from tests.support.hosts import lives
-from tests.support.real_processes import HostProcess, wait_until
+from tests.support.real_processes import HostProcess, lives, wait_until
 from tests.support.stand_in_coordinator import StandInCoordinator, coordinating
 from tests.support.stand_in_services import StandInInstance
 
@@ -127,3 +127,22 @@ def test_the_folders_of_another_users_services_are_where_that_user_can_go(settin
     theirs = host_means.service_parent(replace(settings, job_user="nobody"), tmp_path)
     assert tmp_path not in theirs.parents
     assert theirs != host_means.work_parent(replace(settings, job_user="nobody"), tmp_path)
+
+
+def test_a_service_may_have_processes_while_jobs_have_theirs(settings: HostSettings) -> None:
+    """Its limit was set before those jobs began, and the kernel counts all processes of the user."""
+    few = replace(settings, services=1, max_parallel=1)
+    limits = host_means.service_limits(few)
+    assert limits.processes is not None
+    assert limits.processes * limits.parallel == 2 * (host_means.limits(few).processes or 0)
+
+
+def test_the_hosts_of_a_machine_begin_with_different_ports(settings: HostSettings) -> None:
+    """Two that look at the same moment would find the same port, and one service might be taken for the other."""
+    three = replace(settings, services=3)
+    assert [host_means.first_port_of(three, Path(f"/home/hosts/{slot}")) for slot in (0, 1, 2, 320, 321)] == [0, 3, 6, 0, 3]
+
+
+def test_a_host_does_not_load_what_only_packing_needs() -> None:
+    program = "import sys, skyclaw.entrypoints.host; print({'pathspec'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "set()\n"

@@ -67,6 +67,30 @@ def test_a_host_does_not_come_back_under_an_id_that_another_one_chose(tmp_path: 
     assert take_slot(tmp_path, "rack-8").path.name == "2"
 
 
+def test_there_is_no_second_host_of_a_chosen_id_beside_the_first_one(tmp_path: Path) -> None:
+    take_slot(tmp_path)
+    first = take_slot(tmp_path, "rack-7")
+    first.remember("rack-7", chosen=True)
+    for _ in range(2):
+        with pytest.raises(StartRefused, match=r"another process is the host rack-7 already \(in .*/hosts/1\)"):
+            take_slot(tmp_path, "rack-7")
+    first.release()
+    assert take_slot(tmp_path, "rack-7").path == first.path
+
+
+def test_of_two_slots_with_the_same_chosen_id_the_first_is_taken_unless_one_is_in_use(tmp_path: Path) -> None:
+    slots = [take_slot(tmp_path), take_slot(tmp_path)]
+    for slot in slots:
+        slot.remember("rack-7", chosen=True)
+    slots[0].release()
+    with pytest.raises(StartRefused, match="rack-7"):
+        take_slot(tmp_path, "rack-7")
+    slots[1].release()
+    taken = take_slot(tmp_path, "rack-7")
+    assert taken.path == slots[0].path
+    taken.release()
+
+
 def test_a_note_that_cannot_be_read_counts_as_none(tmp_path: Path) -> None:
     slot = take_slot(tmp_path)
     (slot.path / "host.json").write_bytes(b"\xff[")

@@ -35,6 +35,11 @@ def test_the_first_port_is_taken_when_it_is_free(first: int) -> None:
     assert free_port(first, {first, first + 1}) == first + 2
 
 
+def test_who_begins_elsewhere_finds_another_port_and_the_others_nevertheless(first: int) -> None:
+    assert free_port(first, (), 2) == first + 2
+    assert free_port(first, range(first + 2, first + 1_001), 2) == first
+
+
 @pytest.mark.parametrize(
     ("family", "address"),
     [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::1"), (socket.AF_INET6, "::")],  # noqa: S104

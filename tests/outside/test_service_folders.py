@@ -28,10 +28,9 @@ def top() -> Iterator[Path]:
 
 
 def fill(folders: ServiceFolders, instance_id: str, text: str) -> None:
-    fresh = folders.fresh(instance_id)
-    (fresh / "sub").mkdir(parents=True)
-    (fresh / "sub/file").write_text(text)
-    folders.put(instance_id)
+    with folders.filling(instance_id) as fresh:
+        (fresh / "sub").mkdir(parents=True)
+        (fresh / "sub/file").write_text(text)
 
 
 def remove(folders: ServiceFolders, instance_id: str) -> None:
@@ -74,8 +73,25 @@ def test_an_instance_that_comes_back_before_its_folder_is_deleted_keeps_the_new_
 
 def test_what_was_not_finished_is_gone_after_a_restart(folders: ServiceFolders, tmp_path: Path) -> None:
     folders.make("ins_1")
-    folders.fresh("ins_1").mkdir()
-    assert ServiceFolders(tmp_path / "services", None).left() == ["ins_1"]
+    folders.make("ins_2")
+    place = folders.take_away("ins_2")
+    with folders.filling("ins_1") as fresh:
+        fresh.mkdir()
+        assert folders.left() == ["ins_1"]
+        assert ServiceFolders(tmp_path / "services", None).left() == ["ins_1"]
+        assert [path.name for path in (tmp_path / "services").iterdir()] == ["ins_1"]
+        assert not place.exists()
+        fresh.mkdir(parents=True)
+
+
+def test_what_goes_wrong_leaves_the_content_as_it_was_and_nothing_else(folders: ServiceFolders, tmp_path: Path) -> None:
+    folders.make("ins_1")
+    fill(folders, "ins_1", "old")
+    with pytest.raises(FileNotFoundError), folders.filling("ins_1") as fresh:
+        (fresh / "no/such/folder").touch()
+    assert (folders.content("ins_1") / "sub/file").read_text() == "old"
+    with pytest.raises(FileNotFoundError):  # the instance was forgotten meanwhile
+        fill(folders, "ins_2", "new")
     assert [path.name for path in (tmp_path / "services").iterdir()] == ["ins_1"]
 
 
@@ -87,6 +103,7 @@ def test_what_another_users_services_use_belongs_to_that_user_and_what_it_lies_i
     content = folders.content("ins_1")
     theirs = [folders.output("ins_1"), content, content / "sub", content / "sub/file"]
     assert {(path.stat().st_uid, path.stat().st_gid) for path in theirs} == {(pwd.getpwnam("nobody").pw_uid, pwd.getpwnam("nobody").pw_gid)}
+    assert (mode(content), mode(folders.output("ins_1"))) == (0o700, 0o700)
     ours = [content.parent, content.parent.parent]
     assert [(path.stat().st_uid, mode(path)) for path in ours] == [(0, 0o711), (0, 0o711)]
 
@@ -95,12 +112,12 @@ def test_what_another_users_services_use_belongs_to_that_user_and_what_it_lies_i
 def test_another_users_services_cannot_get_to_a_bundle_before_it_is_theirs(top: Path) -> None:
     folders = ServiceFolders(top / "services", "nobody")
     folders.make("ins_1")
-    fresh = folders.fresh("ins_1")
-    fresh.mkdir()
-    fresh.chmod(0o777)
-    with pytest.raises(subprocess.CalledProcessError):
-        as_nobody('ln -s /etc "$1"', fresh / "link")
-    assert list(fresh.iterdir()) == []
+    with folders.filling("ins_1") as fresh:
+        fresh.mkdir()
+        fresh.chmod(0o777)
+        with pytest.raises(subprocess.CalledProcessError):
+            as_nobody('ln -s /etc "$1"', fresh / "link")
+        assert list(fresh.iterdir()) == []
 
 
 @only_root
@@ -127,9 +144,8 @@ def test_a_link_in_a_bundle_is_handed_over_and_what_it_leads_to_is_not(top: Path
     folders, target = ServiceFolders(top / "services", "nobody"), top / "target"
     target.write_text("the host's own")
     folders.make("ins_1")
-    fresh = folders.fresh("ins_1")
-    fresh.mkdir()
-    (fresh / "link").symlink_to(target)
-    folders.put("ins_1")
+    with folders.filling("ins_1") as fresh:
+        fresh.mkdir()
+        (fresh / "link").symlink_to(target)
     assert target.stat().st_uid == os.getuid()
     assert (folders.content("ins_1") / "link").lstat().st_uid == pwd.getpwnam("nobody").pw_uid

@@ -126,11 +126,14 @@ def test_the_home_of_a_service_is_private_and_gone_with_it(rig: Rig, top: Path) 
 # Its end.
 
 
-def test_a_service_that_exits_is_told_with_its_code_and_nothing_of_its_output(rig: Rig, top: Path) -> None:
+def test_a_service_that_exits_is_told_with_its_code_and_its_last_words(rig: Rig, top: Path) -> None:
     ended = rig.end(shell(rig, top, "echo out; echo err >&2; exit 3"))
     assert (ended.exit_code, ended.signal, ended.error, ended.killed, ended.timed_out) == (3, None, None, None, False)
-    assert (ended.stdout, ended.stderr, ended.stdout_bytes, ended.stderr_bytes, ended.truncated) == ("", "", 8, 0, False)
+    assert (ended.stdout, ended.stderr, ended.stdout_bytes, ended.stderr_bytes, ended.truncated) == ("out\nerr\n", "", 8, 0, False)
     assert printed(top) == b"out\nerr\n"
+    ended = rig.end(shell(rig, top, "head -c 100000 /dev/zero; printf 'last €'", last_bytes=7))
+    assert (ended.stdout, ended.stdout_bytes, ended.truncated) == ("ast €", 100_008, True)
+    assert rig.end(shell(rig, top, "printf '€'", last_bytes=2)).stdout == ""
 
 
 @pytest.mark.parametrize(
@@ -274,6 +277,21 @@ def test_a_service_of_another_user_writes_its_output_as_that_user() -> None:
         assert rig.end(shell(rig, top, "id -un; echo x > file; pwd")).exit_code == 0
         assert printed(top).decode().split() == ["nobody", str(top / "app")]
         assert {path.stat().st_uid for path in (top / "output").iterdir()} == {pwd.getpwnam("nobody").pw_uid}
+
+
+@pytest.mark.skipif(not ROOT, reason="the kernel lets root have all processes it wants")
+def test_a_service_can_start_processes_while_jobs_have_all_of_theirs() -> None:
+    """Each may have 20, and the kernel counts all of the user's."""
+    words, many = a_long_time(), "for i in $(seq {0}); do sleep {1} & done; wait"
+    services = Limits(processes=20, parallel=2)
+    with folders("nobody") as top, running(services, job_user="nobody") as rig, running(Limits(processes=20), job_user="nobody") as jobs:
+        script = f"until [ -e go ]; do sleep 0.02; done; {many.format(15, words)}"
+        run_id = shell(rig, top, script)
+        jobs.shell(many.format(15, words))
+        until(lambda: len(sleepers(words)) == 15)
+        (top / "app/go").touch()
+        until(lambda: len(sleepers(words)) == 30 or rig.ends)
+        assert rig.executor.running() == {run_id}
 
 
 @pytest.mark.skipif(not ROOT, reason="only root can run services as another user")
