@@ -49,7 +49,7 @@ class HealthCheck:
         """Why the backend is not healthy; None: it is. One that need not know the path is healthy as well when it says that it does not."""
         at = probe.backend
         tls = self._tls if at.scheme == "https" else None
-        problem = health_checks.probe(at.port, at.prefix + probe.path, self._within_s, at.host, tls)
+        problem = health_checks.probe(at.port, at.prefix + probe.path, self._within_s, at.host, tls, at.places)
         return None if problem in UNKNOWN_PATH and not probe.strict else problem
 
     @cached_property

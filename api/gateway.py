@@ -2,7 +2,7 @@
 
 1. `/v1/gateway/<id or name>[/path][?query]` is passed on to an instance, byte for byte from the slash after the key.
 2. `GET /health` and `GET /v1/routes/traefik.json` are the gateway's own; nothing else is there.
-3. Requests that could mislead somebody behind the gateway are refused: absolute targets, control characters, no Host or several.
+3. Requests that could mislead somebody behind the gateway are refused: absolute targets, fragments, control characters, no Host or several.
 4. Connections that change their protocol (WebSocket) are not passed on. `Upgrade: h2c`, which many clients offer, may be ignored and is.
 """
 
@@ -72,22 +72,25 @@ class Gateway:
                 return self._forward(environ, start_response, key, rest)
         return self._own(environ, start_response, target.partition("?")[0])
 
-    @property
-    def contradictions(self) -> int:
-        """How many answers said their length in two ways; they were framed anew."""
-        return self._upstreams.contradictions
+    def end_events(self) -> None:
+        """Break off all event streams: their clients know how to go on elsewhere, and would not end them by themselves."""
+        self._upstreams.end_events()
 
     def close(self) -> None:
         """Let go of the connections to upstreams, once no request is under way any more."""
         self._upstreams.close()
 
     def _own(self, environ: Environ, start_response: StartResponse, path: str) -> Iterable[bytes]:
-        give = {"/health": self._parts.health, "/v1/routes/traefik.json": self._parts.traefik}.get(path)
+        give = {"/health": self._health, "/v1/routes/traefik.json": self._parts.traefik}.get(path)
         if give is None:
             return refuse(environ, start_response, 404, "not_found", "not found")
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return refuse(environ, start_response, 405, "method_not_allowed", "method not allowed", {"Allow": "GET, HEAD"})
         return say(environ, start_response, 200, give())
+
+    def _health(self) -> dict[str, Any]:
+        """With how many answers said their length in two ways; they were framed anew."""
+        return {**self._parts.health(), "contradictoryLengths": self._upstreams.contradictions}
 
     def _forward(self, environ: Environ, start_response: StartResponse, key: str, rest: str) -> Iterable[bytes]:
         if environ.get("HTTP_UPGRADE", "").strip(" \t").lower() not in IGNORED_UPGRADES:
@@ -173,6 +176,8 @@ def _what_is_wrong(environ: Environ, target: str) -> tuple[int, str, str] | tupl
         return 400, "bad_request", "a request has exactly one Host"
     if not target.startswith("/"):
         return 400, "bad_request", "the request's target must be a path"
+    if "#" in target:
+        return 400, "bad_path", "a request's target has no fragment"
     if CONTROL.search(target):
         return 400, "bad_path", "the path contains control characters"
     return None

@@ -7,6 +7,7 @@
 4. An answer that breaks off after its first byte was passed on ends the client's connection, never as if it were complete.
 """
 
+import logging
 import time
 from collections.abc import Collection, Iterator
 from typing import Protocol
@@ -15,6 +16,8 @@ from skyclaw.outside.upstream import Answer, UpstreamRequest, Upstreams
 from skyclaw.outside.upstream_reading import Torn, UpstreamFailed
 from skyclaw.outside.upstream_watch import Exchange
 from skyclaw.services.routing import Backend, NoBackend, Outcome, Overloaded
+
+logger = logging.getLogger(__name__)
 
 SERVER_ERROR = 500
 
@@ -117,6 +120,7 @@ class Forwarded:
         except Torn as torn:
             if torn.is_fault:
                 self._outcome = Outcome.FAILED
+                logger.warning("answer_broken_off backend=%s cause=%s", self._backend.url, torn)
             self._exchange.abort()
             raise ConnectionAbortedError(str(torn)) from torn
 

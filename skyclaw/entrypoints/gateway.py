@@ -1,7 +1,9 @@
 """The gateway process: a list of starts and, reversed, of stops."""
 
+import logging
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,9 +25,12 @@ from skyclaw.outside.coordinators import Coordinators
 from skyclaw.outside.processes import hide_from_jobs
 from skyclaw.services.routing import Backends, Notice, Rules, State
 
+logger = logging.getLogger(__name__)
+
 FIRST_ROUTES_S = 2.0  # a gateway that just started waits so long for its first routes before it answers
 DRAIN_S = 30.0  # for running requests, when it is stopped
-TICK_S = 0.1
+EVENTS_DRAIN_S = 3.0  # for event streams, most of which have no end: their clients look for another gateway then
+TICK_S = LOOK_S = 0.1
 STOPPED_AT_ONCE = 130
 
 
@@ -36,17 +41,26 @@ class RunningGateway:
     url: str
     failed: threading.Event
     _server: Server = field(repr=False)
+    _end_events: Callable[[], None] = field(repr=False)
     _stops: ExitStack = field(repr=False)
 
     def drain(self, within_s: float = DRAIN_S) -> threading.Event:
-        """Accept nothing more; what is returned is set when no request is left, or the time is over."""
+        """Accept nothing more, and end event streams soon; what is returned is set when no request is left, or the time is over."""
+        logger.info("gateway_draining")
         drained = threading.Event()
 
         def drain() -> None:
             self._server.stop(within_s)
             drained.set()
 
-        threading.Thread(target=drain, name="gateway-drain", daemon=True).start()
+        def end_events() -> None:
+            pause_s = EVENTS_DRAIN_S
+            while not drained.wait(pause_s):
+                self._end_events()
+                pause_s = LOOK_S
+
+        for task in (drain, end_events):
+            threading.Thread(target=task, name=f"gateway-{task.__name__}", daemon=True).start()
         return drained
 
     def stop(self) -> None:
@@ -66,9 +80,11 @@ def start_gateway(settings: GatewaySettings, listener: socket.socket) -> Running
     """Learn the routes, if a coordinator answers soon, and serve."""
     failed, router = threading.Event(), Address()
     with ExitStack() as stops:
-        coordinators = Coordinators(settings.urls, next(iter(settings.tokens), None))
-        stops.callback(coordinators.close)
-        refresh = RefreshLoop(coordinators, settings.refresh_ms, router.tell)
+        token = next(iter(settings.tokens), None)
+        coordinators, each = Coordinators(settings.urls, token), [Coordinators([url], token) for url in settings.urls]
+        for asked in (coordinators, *each):
+            stops.callback(asked.close)
+        refresh = RefreshLoop(coordinators, settings.refresh_ms, router.tell, each)
 
         def notice(noticed: Notice) -> None:
             heed(noticed, refresh.nudge)
@@ -87,7 +103,7 @@ def start_gateway(settings: GatewaySettings, listener: socket.socket) -> Running
         server = relay_server(application, settings.host, settings.port, listener=listener)
         server.start()
         stops.callback(server.stop, 0.0)
-        return RunningGateway(f"http://{settings.host}:{server.port}", failed, server, stops.pop_all())
+        return RunningGateway(f"http://{settings.host}:{server.port}", failed, server, application.end_events, stops.pop_all())
 
 
 def run_gateway(settings: GatewaySettings) -> int:

@@ -15,7 +15,8 @@ from skyclaw.entrypoints import rendering
 from skyclaw.entrypoints.gateway_settings import GatewaySettings
 from skyclaw.errors import UsageWrong
 from skyclaw.outside.coordinators import Coordinators
-from skyclaw.outside.service_routes import is_this_machine, read_routes
+from skyclaw.outside.names import Names
+from skyclaw.outside.service_routes import is_this_machine, read_listing, read_routes
 from skyclaw.services.routing import Backend, Route, Rules
 
 PATHS = "/v1/gateway"
@@ -198,7 +199,9 @@ def show_config(coordinators: Coordinators, settings: GatewaySettings, program: 
     if program not in WRITERS:
         raise UsageWrong(f"--print-config={program} is not possible; write {', '.join(WRITERS)}")
     said = coordinators.get("/v1/services")
-    found = read_routes(said, is_local=is_this_machine(coordinators.answering))
+    names = Names()
+    listing = read_listing(said, is_local=is_this_machine(coordinators.answering, names.resolve))
+    found = read_routes(listing, names.find)
     if found.skipped:
         rendering.warn([f"{found.skipped} services or endpoints cannot be what they say they are, and are left out"])
     for line in WRITERS[program](found.routes, settings):

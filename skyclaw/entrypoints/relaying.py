@@ -97,16 +97,18 @@ class RelayChannel(Channel):
 
     parser_class = RelayParser
     task_class = RelayTask
-    socket: socket.socket
+    socket: socket.socket | None  # None once it is closed
     _is_aborted = False
 
     def abort(self) -> None:
-        """End the connection with RST, from any thread."""
+        """End the connection with RST, from any thread; it may have been closed already."""
         with self.outbuf_lock:
             self._is_aborted = True
             self.connected = False
+            sock = self.socket
             with contextlib.suppress(OSError):
-                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
+                if sock is not None:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
             self.outbuf_lock.notify_all()
         self.server.pull_trigger()
 

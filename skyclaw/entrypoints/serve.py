@@ -2,7 +2,7 @@
 
 A worker thread is only ever taken by a request that has come in completely. What comes in must do so within a deadline, however slowly it
 drips; what goes out must be taken within another. One connection never speaks for two requests: lengths that contradict each other are
-refused and the connection is closed.
+refused and the connection is closed. Connections that nothing is done for do not keep others out.
 """
 
 import resource
@@ -25,6 +25,7 @@ from skyclaw.errors import AddressUnusable
 THREADS = 128  # 48 that park, 40 that wait for a commit, 16 for another coordinator, 16 pulls that wait; the rest is for health and copies
 BACKLOG = 1_024
 MAX_CONNECTIONS = 2_000
+SHARE_OF_ROOM = 20  # one in so many connections is closed when there are too many
 SPARE_DESCRIPTORS = 64  # for the database, the log, and what Python needs
 RECEIVE_S = 20.0  # for one request, from its first byte to its last
 LEAST_RATE = 64 * 1024  # bytes a second at which a large body may come in, after that time
@@ -125,6 +126,12 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
             super().write_soon(data[sent:] if sent else data)
         return len(data)
 
+    def useless_s(self) -> float:
+        """Seconds since anything came of it: since the request began that does not come to its end, or since the last bytes."""
+        if self.request is not None and self.request is self._timed:
+            return time.monotonic() - (self._ends - RECEIVE_S)
+        return time.time() - self.last_activity
+
     def _is_late(self) -> bool:
         if self.total_outbufs_len:
             return time.time() - self.last_activity > TAKE_S
@@ -194,10 +201,21 @@ class Server:
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._poll(POLL_S)
+            self._make_room()
         wasyncore.dispatcher.close(self._server)
         while self._finish_connections() and (left := self._ends - time.monotonic()) > 0:
             self._poll(min(left, POLL_S))
         self._close()
+
+    def _make_room(self) -> None:
+        """When there are as many connections as there may be, close some that nothing is done for, the longest silent ones first."""
+        limit = self._server.adj.connection_limit
+        if len(self._map) < limit:
+            return
+        waiting = [one for one in list(self._server.active_channels.values()) if not (one.requests or one.total_outbufs_len)]
+        waiting.sort(key=lambda one: one.useless_s(), reverse=True)
+        for channel in waiting[: max(1, limit // SHARE_OF_ROOM)]:
+            channel.handle_close()
 
     def _finish_connections(self) -> int:
         """Close the connections that wait for nothing; returns how many are left."""

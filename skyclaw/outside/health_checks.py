@@ -4,6 +4,9 @@ import re
 import socket
 import ssl
 import time
+from collections.abc import Sequence
+
+from skyclaw.outside.connecting import connect
 
 WITHIN_S = 1.5
 _MOST_HEAD_BYTES = 1 << 16
@@ -19,16 +22,23 @@ class _Unhealthy(Exception):
 
 
 def probe(
-    port: int, path: str | None, within_s: float = WITHIN_S, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+    port: int,
+    path: str | None,
+    within_s: float = WITHIN_S,
+    host: str = "127.0.0.1",
+    tls: ssl.SSLContext | None = None,
+    places: Sequence[str] = (),
 ) -> str | None:
     """None when the process on `port` is healthy, else why it is not, in words; with `tls` it is asked by https.
+
+    `places` are the IP addresses to connect to when `host` is a name.
 
     It is healthy when it answers a GET of `path` with a status from 200 to 299 (no redirect is followed), or, without a path, takes a
     connection. All of it together takes at most `within_s` seconds, however slowly an answer drips.
     """
     ends = time.monotonic() + within_s
     try:
-        with _connected(host, port, within_s, tls) as connection:
+        with _connected(places or (host,), port, within_s, tls, host) as connection:
             if path is not None:
                 _ask(connection, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", path, ends)
     except _Unhealthy as reason:
@@ -44,8 +54,8 @@ def probe(
     return None
 
 
-def _connected(host: str, port: int, within_s: float, tls: ssl.SSLContext | None) -> socket.socket:
-    connection = socket.create_connection((host, port), within_s)
+def _connected(places: Sequence[str], port: int, within_s: float, tls: ssl.SSLContext | None, host: str) -> socket.socket:
+    connection = connect(places, port, within_s)
     if connection.getsockname() == connection.getpeername():  # TCP lets a socket connect to itself where nobody listens
         connection.close()
         raise ConnectionRefusedError

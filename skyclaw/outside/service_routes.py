@@ -2,18 +2,20 @@
 
 The list is another program's word. An endpoint counts only if it is an http or https address that a service can have: no user, query or
 fragment, not an unspecified, multicast, link-local or metadata address, and this machine's loopback only when the coordinator is on this
-machine too. What does not count is left out, and counted.
+machine too. A name must be known, and all its addresses must be such ones; to these addresses requests go, whatever the name means a moment
+later. What does not count is left out, and counted.
 """
 
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from skyclaw.errors import Invalid
 from skyclaw.outside import peer_addresses
+from skyclaw.services.listings import Listed, Listing
 from skyclaw.services.routing import Backend, Route
 
 ID = re.compile(r"[\x21-\x2e\x30-\x7e]{1,128}")  # one segment of a path
@@ -22,6 +24,8 @@ HEALTH_PATH = re.compile(r"/[\x21-\x22\x24-\x7e]{0,1023}")
 LONGEST = 2_048  # characters of an endpoint
 ANYWHERE = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 THIS_MACHINE = "127.0.0.1"
+
+Lookup = Callable[[Collection[str]], Mapping[str, Sequence[str]]]  # names -> the addresses of those that are known
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +40,30 @@ class _Bad(Exception):
     """This service or endpoint does not count."""
 
 
-def read_routes(said: Mapping[str, Any], *, is_local: bool) -> Found:
+def read_listing(said: Mapping[str, Any], *, is_local: bool) -> Listing:
     """What `GET /v1/services` answered; `is_local`: by a coordinator on this machine. Raises Invalid when it is no list of services."""
     services = said.get("services")
     if not isinstance(services, list):
         raise Invalid("the coordinator's answer has no list of services")
-    routes, skipped = list[Route](), 0
-    for record in services:
+    return [Listed(record, is_local) for record in services]
+
+
+def read_routes(listing: Listing, find: Lookup) -> Found:
+    """The routes to the listed services; `find` is asked once for all names of hosts."""
+    written, skipped = list[tuple[Route, bool]](), 0
+    for one in listing:
         try:
-            route, bad = _route(record, is_local)
+            route, bad = _route(one.record, one.is_local)
         except _Bad:
             skipped += 1
             continue
         skipped += bad
-        if route.backends:
-            routes.append(route)
-    return Found(tuple(routes), skipped)
+        written.append((route, one.is_local))
+    names = {backend.host for route, _ in written for backend in route.backends if not _is_literal(backend.host)}
+    known = find(names) if names else {}
+    pinned = [_pinned(route, is_local, known) for route, is_local in written]
+    skipped += sum(len(route.backends) for route, _ in written) - sum(len(route.backends) for route in pinned)
+    return Found(tuple(route for route in pinned if route.backends), skipped)
 
 
 def endpoint(text: str, *, is_local: bool) -> tuple[peer_addresses.PeerUrl, str]:
@@ -96,6 +108,27 @@ def _route(record: object, is_local: bool) -> tuple[Route, int]:
         else:
             backends.setdefault(backend.id, backend)
     return Route(service_id, name, tuple(backends.values()), _health_path(record.get("health"))), bad
+
+
+def _pinned(route: Route, is_local: bool, known: Mapping[str, Sequence[str]]) -> Route:
+    """The route with the addresses of its backends, without those backends that must not be contacted there."""
+    backends = []
+    for backend in route.backends:
+        if _is_literal(backend.host):
+            backends.append(backend)
+        elif _may_be_contacted(found := known.get(backend.host, ()), is_local):
+            backends.append(replace(backend, addresses=tuple(found)))
+    return replace(route, backends=tuple(backends))
+
+
+def _may_be_contacted(addresses: Sequence[str], is_local: bool) -> bool:
+    """Is there an address, and may every one be contacted?"""
+    try:
+        for address in addresses:
+            peer_addresses.judge(address, THIS_MACHINE if is_local else None, ANYWHERE)
+    except Invalid:
+        return False
+    return bool(addresses)
 
 
 def _running(assignments: list[object]) -> Iterator[dict[str, Any]]:

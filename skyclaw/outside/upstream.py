@@ -83,7 +83,7 @@ class Upstreams:
         self._pool = Pool(limits, ca_file)
         self._watchdog = Watchdog(limits.look_every_s, limits.at_once, self._pool.expire)
         self.contradictions = 0  # answers with both Content-Length and Transfer-Encoding
-        self.watch, self.forget = self._watchdog.add, self._watchdog.remove
+        self.watch, self.forget, self.end_events = self._watchdog.add, self._watchdog.remove, self._watchdog.end_events
 
     def close(self) -> None:
         """Let go of everything that is kept. What is under way is not ended, and no deadline holds any more."""

@@ -11,6 +11,7 @@ import time
 from functools import cached_property
 from pathlib import Path
 
+from skyclaw.outside.connecting import connect
 from skyclaw.outside.peer_channel import tls_context
 from skyclaw.outside.upstream_limits import GatewayLimits
 from skyclaw.services.routing import Backend
@@ -62,8 +63,8 @@ class Pool:
             connection.sock.close()
 
     def open(self, backend: Backend) -> Connection:
-        """A new connection; raises OSError."""
-        sock = socket.create_connection((backend.host, backend.port), self._limits.connect_s)
+        """A new connection, to one of the backend's places; raises OSError."""
+        sock = connect(backend.places, backend.port, self._limits.connect_s)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if backend.scheme == "https":

@@ -26,6 +26,7 @@ class Cut(Enum):
     IDLE = "no event came for too long"
     UNTAKEN = "the client took the answer too slowly"
     LEFT = "the client left"
+    STOPPED = "the gateway is being stopped"
 
 
 class Exchange:
@@ -75,6 +76,12 @@ class Exchange:
                 self._ends, self._window = math.inf, (limits.event_idle_s, 1, now + limits.event_idle_s, 0)
             else:
                 self._ends, self._window = self._sent_at + limits.stream_s, (limits.drip_s, limits.drip_bytes, now + limits.drip_s, 0)
+
+    def end_events(self) -> None:
+        """End it if it is an event stream, which might go on for ever."""
+        with self._lock:
+            if self.cut is None and self._too_slow is Cut.IDLE:
+                self._end(Cut.STOPPED)
 
     def release(self) -> None:
         """The socket is not touched any more once this has returned."""
@@ -145,6 +152,12 @@ class Watchdog:
         """It is over."""
         with self._lock:
             self._exchanges.discard(exchange)
+
+    def end_events(self) -> None:
+        """End all event streams."""
+        with self._lock:
+            for exchange in self._exchanges:
+                exchange.end_events()
 
     def stop(self) -> None:
         """Look no more."""

@@ -12,7 +12,7 @@ Times are milliseconds of a clock that only goes forward.
 """
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from itertools import count
 from types import TracebackType
@@ -55,7 +55,10 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One instance of a service. `url` has no trailing slash, `prefix` is its path ("" or `/...`), `host` is without brackets."""
+    """One instance of a service. `url` has no trailing slash, `prefix` is its path ("" or `/...`), `host` is without brackets.
+
+    `addresses` are the IP addresses to connect to when `host` is a name; a backend stays the same when they change.
+    """
 
     id: str
     url: str
@@ -63,6 +66,12 @@ class Backend:
     host: str
     port: int
     prefix: str = ""
+    addresses: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The IP addresses to connect to."""
+        return self.addresses or (self.host,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +217,7 @@ class Backends:
             candidates = [backend for backend in route.backends if backend.id not in tried] if route else []
             if route and candidates:
                 return self._pick(key, route, candidates)
-        if route is None or not route.backends:
+        if not tried:
             self._notice(Missed(key))
         raise NoBackend(f"no healthy endpoints for service {key}")
 

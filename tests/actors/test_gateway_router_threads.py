@@ -101,6 +101,57 @@ def test_trouble_is_logged_once_and_when_it_is_over(stops: ExitStack, trouble: A
     assert caplog.text.count("coordinator_trouble loop=gateway-refresh") == 1
 
 
+class Sibling:
+    """One of several coordinators: what it lists, and whether it decides for the log."""
+
+    def __init__(self, stops: ExitStack, endpoint: str, version: int, *, decides: bool) -> None:
+        self.version, self.endpoint, self.decides = version, endpoint, decides
+        self.server = stops.enter_context(serving(self._answer))
+
+    def _answer(self, asked: Asked) -> Reply:
+        if asked.path == "/v1/network/logs":
+            return Reply(say={"logs": [{"log": "0000000a", "committed": self.version, "inContact": self.decides or None}]})
+        said = services(self.endpoint)
+        said["services"][0] |= {"id": "svc_0000000a-1", "version": self.version}
+        return Reply(say=said)
+
+
+def heard(stops: ExitStack, *siblings: Sibling) -> list[str]:
+    """The endpoints that a loop hears of, one after the other."""
+    found: list[str] = []
+
+    def tell(message: object) -> None:
+        assert isinstance(message, ServicesHeard)
+        found.extend(one.url for route in message.found.routes for one in route.backends if [one.url] != found[-1:])
+
+    urls = [sibling.server.url for sibling in siblings]
+    loop = RefreshLoop(Coordinators(urls), 10, tell, [Coordinators([url]) for url in urls])
+    stops.callback(loop.stop, 5.0)
+    loop.start()
+    return found
+
+
+def test_one_that_is_cut_off_and_does_not_know_it_is_found_out(stops: ExitStack) -> None:
+    cut_off, owner = Sibling(stops, "http://10.0.0.1:1", 3, decides=False), Sibling(stops, "http://10.0.0.2:2", 4, decides=True)
+    found = heard(stops, cut_off, owner)
+    wait_until(lambda: found == ["http://10.0.0.1:1", "http://10.0.0.2:2"], "the newer one is heard of", patience_s=60)
+    wait_until(lambda: len([asked for asked in owner.server.asked if asked.path == "/v1/services"]) >= 4, "it was asked again and again")
+    assert found == ["http://10.0.0.1:1", "http://10.0.0.2:2"]
+
+
+def test_an_answer_that_lacks_something_counts_when_nobody_else_answers_and_it_decides(stops: ExitStack) -> None:
+    first, second = Sibling(stops, "http://10.0.0.1:1", 5, decides=False), Sibling(stops, "http://10.0.0.2:2", 6, decides=False)
+    found = heard(stops, first, second)
+    wait_until(lambda: found, "it heard")
+    first.version, first.endpoint = 4, "http://10.0.0.3:3"
+    second.server.stop()
+    asked = len(first.server.asked)
+    wait_until(lambda: len(first.server.asked) > asked + 4, "it was asked")
+    assert "http://10.0.0.3:3" not in found
+    first.decides = True
+    wait_until(lambda: found[-1] == "http://10.0.0.3:3", "who decides is believed")
+
+
 def backend(port: int, prefix: str = "", scheme: str = "http") -> Backend:
     return Backend("ins_1", f"{scheme}://127.0.0.1:{port}{prefix}", scheme, "127.0.0.1", port, prefix)
 
@@ -157,6 +208,12 @@ def encrypted(stops: ExitStack, tmp_path: Path) -> tuple[Authority, int]:
 def test_an_https_backend_is_probed_by_https(encrypted: tuple[Authority, int]) -> None:
     authority, port = encrypted
     assert HealthCheck(30.0, authority.file)(Probe(backend(port, scheme="https"), "/health", strict=True)) is None
+
+
+def test_a_name_is_probed_where_it_was_pinned(encrypted: tuple[Authority, int]) -> None:
+    authority, port = encrypted
+    at = Backend("ins_1", f"https://peer.example:{port}", "https", "peer.example", port, addresses=("127.0.0.1",))
+    assert HealthCheck(30.0, authority.file)(Probe(at, "/health", strict=True)) is None
 
 
 def test_an_https_backend_with_somebody_else_s_certificate_is_a_problem(encrypted: tuple[Authority, int]) -> None:

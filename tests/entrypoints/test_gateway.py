@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import requests
 
+from skyclaw.entrypoints.gateway import DRAIN_S
+from tests.gateway.stage import Upstream, Visit
 from tests.support.gateway_stage import SlowAnswer, backend, coordinator, gateway
 from tests.support.real_processes import PATIENCE_S, free_port, wait_until
 from tests.support.scripted_server import Asked, Reply
@@ -33,6 +35,7 @@ def test_it_routes_by_name_and_id_and_tells_what_it_knows(stops: ExitStack, tmp_
         "ok": True,
         "services": ["svc_web", "web"],
         "backends": {"known": 1, "ejected": 0, "skipped": 1},
+        "contradictoryLengths": 0,
     }
     told = running.get("/v1/routes/traefik.json").json()["http"]
     assert told["services"]["skyclaw_web"]["loadBalancer"]["servers"] == [{"url": web.url}]
@@ -132,6 +135,30 @@ def test_a_signal_lets_running_requests_finish_and_accepts_no_more(stops: ExitSt
     asking.join(PATIENCE_S)
     assert answers == [{"path": "/slow"}]
     assert running.process.wait(PATIENCE_S) == 0
+
+
+def test_an_event_stream_without_end_does_not_hold_up_the_stop_and_is_broken_off(stops: ExitStack, tmp_path: Path) -> None:
+    listing, sending = coordinator(stops), threading.Event()
+    stops.callback(sending.set)
+
+    def tick(visit: Visit) -> None:
+        visit.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while not sending.wait(0.05):
+            visit.send(b"9\r\ndata: 1\n\n\r\n")
+
+    upstream = Upstream(tick)
+    stops.callback(upstream.close)
+    listing.list("web", [f"http://127.0.0.1:{upstream.port}"])
+    running = gateway(stops, tmp_path, listing.url, SKYCLAW_GATEWAY_HEALTH_PROBE_MS=86_400_000)
+    running.until_it_knows("svc_web", "web")
+    with requests.get(f"{running.url}/v1/gateway/web/", stream=True, timeout=60, proxies={"http": ""}) as answer:
+        events = answer.iter_lines()
+        assert next(events) == b"data: 1"
+        assert running.process is not None
+        running.process.send_signal(signal.SIGTERM)
+        with pytest.raises(requests.RequestException):
+            list(events)
+    assert running.process.wait(DRAIN_S / 2) == 0
 
 
 def test_a_second_signal_stops_it_at_once(stops: ExitStack, tmp_path: Path) -> None:

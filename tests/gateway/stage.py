@@ -236,14 +236,19 @@ def staged(
     scheme: str = "http",
     ca_file: Path | None = None,
     secrets: tuple[str, ...] = (),
+    host: str = "127.0.0.1",
+    addresses: tuple[str, ...] = (),
 ) -> Iterator[Stage]:
-    """A gateway whose service `web` has these upstreams; a port stands for one that is there already, or not."""
+    """A gateway whose service `web` has these upstreams; a port stands for one that is there already, or not.
+
+    `host` may be a name that has these addresses.
+    """
     upstreams = [Upstream(script) for script in scripts if not isinstance(script, int)]
     others = iter(upstreams)
     ports = [script if isinstance(script, int) else next(others).port for script in scripts]
     backends = Backends(lambda: int(time.monotonic() * 1000), threading.Lock(), rules or Rules())
     targets = tuple(
-        Backend(f"ins_{number}", f"{scheme}://127.0.0.1:{port}{prefix}", scheme, "127.0.0.1", port, prefix)
+        Backend(f"ins_{number}", f"{scheme}://{host}:{port}{prefix}", scheme, host, port, prefix, addresses)
         for number, port in enumerate(ports)
     )
     backends.replace([Route("svc_1", "web", targets)])

@@ -4,14 +4,17 @@ import contextlib
 import os
 import socket
 import ssl
+import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from skyclaw.entrypoints.relaying import relay_server
 from skyclaw.outside.upstream import UpstreamRequest, Upstreams
 from skyclaw.outside.upstream_limits import GatewayLimits
 from skyclaw.outside.upstream_watch import Exchange
@@ -230,6 +233,22 @@ def test_an_upstream_may_be_encrypted(authority: Authority) -> None:
         assert (said.status, said.body) == (200, b"hello")
 
 
+def test_a_name_is_connected_to_where_it_was_pinned_and_told_its_own_name(authority: Authority) -> None:
+    with staged(says(HELLO), host="shop.invalid", addresses=("127.0.0.1",)) as stage:
+        assert stage.ask().body == b"hello"
+        assert stage.upstreams[0].got[0].all("Host") == [f"shop.invalid:{stage.upstreams[0].port}"]
+    pinned = {"host": "peer.example", "addresses": ("127.0.0.1",), "scheme": "https", "ca_file": authority.file}
+    with encrypted(authority.context, HELLO, clean=True) as port, staged(port, **pinned) as stage:
+        assert stage.ask().body == b"hello"
+    with encrypted(authority.context, HELLO, clean=True) as port, staged(port, **{**pinned, "host": "shop.example"}) as stage:
+        assert stage.ask().json["details"] == {"reason": "certificate not trusted"}
+
+
+def test_the_next_address_of_a_name_is_tried_when_one_refuses() -> None:
+    with staged(says(HELLO), host="shop.invalid", addresses=("::1", "127.0.0.9", "127.0.0.1")) as stage:
+        assert stage.ask().body == b"hello"
+
+
 def test_an_upstream_with_a_certificate_of_somebody_else_is_not_trusted(authority: Authority) -> None:
     with encrypted(authority.context, HELLO, clean=True) as port, staged(port, scheme="https") as stage:
         said = stage.ask()
@@ -302,3 +321,25 @@ def test_a_backend_that_dies_and_comes_back_under_load_costs_no_reader_anything(
 
     with staged(mortal, says(HELLO), limits=PATIENT) as stage, ThreadPoolExecutor(8) as pool:
         assert set(pool.map(ask, range(500))) == {200}
+
+
+def test_a_connection_that_is_closed_already_can_be_ended_again() -> None:
+    asked, ended = threading.Event(), threading.Event()
+
+    def application(environ: dict[str, Any], start_response: Callable[..., object]) -> list[bytes]:
+        asked.set()
+        channel = environ["skyclaw.abort"].__self__
+        wait_until(lambda: channel.socket is None, "the connection is closed")
+        environ["skyclaw.abort"]()
+        ended.set()
+        start_response("200 OK", [])
+        return []
+
+    server = relay_server(application, "127.0.0.1", 0, threads=1)
+    server.start()
+    with Client(server.port) as client:
+        client.send(request("GET", "/"))
+        assert asked.wait(PATIENCE_S)
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert ended.wait(PATIENCE_S)
+    server.stop()

@@ -48,6 +48,7 @@ REFUSED: dict[str, tuple[bytes, int, str]] = {
     "two Hosts": (b"GET /v1/gateway/web/ HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "bad_request"),
     "a control character": (b"GET /v1/gateway/web/\x01 HTTP/1.1\r\nHost: x\r\n\r\n", 400, "bad_path"),
     "a tab": (b"GET /v1/gateway/web/\t HTTP/1.1\r\nHost: x\r\n\r\n", 400, "bad_path"),
+    "a fragment": (b"GET /v1/gateway/web/#a HTTP/1.1\r\nHost: x\r\n\r\n", 400, "bad_path"),
     "a byte beyond ASCII": (b"GET /v1/gateway/web/\xe9 HTTP/1.1\r\nHost: x\r\n\r\n", 400, ""),
     "CONNECT": (b"CONNECT evil:443 HTTP/1.1\r\nHost: x\r\n\r\n", 405, "method_not_allowed"),
     "TRACE": (b"TRACE /v1/gateway/web/ HTTP/1.1\r\nHost: x\r\n\r\n", 405, "method_not_allowed"),
@@ -111,7 +112,7 @@ def test_an_offer_of_http_2_is_ignored() -> None:
 def test_health_and_routes_are_the_gateways_own() -> None:
     with staged(says(HELLO)) as stage:
         said = stage.ask("GET", "/health")
-        assert (said.status, said.json) == (200, {"ok": True, "services": ["svc_1", "web"]})
+        assert (said.status, said.json) == (200, {"ok": True, "services": ["svc_1", "web"], "contradictoryLengths": 0})
         assert said.all("content-type") == ["application/json"]
         assert stage.ask("GET", "/v1/routes/traefik.json?x").json == {"http": {}}
         assert stage.ask("HEAD", "/health").body == b""

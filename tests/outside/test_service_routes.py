@@ -1,11 +1,12 @@
 """What a coordinator's list of services means: the backends of each, and what is left out."""
 
+from collections.abc import Collection
 from typing import Any
 
 import pytest
 
 from skyclaw.errors import Invalid
-from skyclaw.outside.service_routes import Found, endpoint, is_this_machine, read_routes
+from skyclaw.outside.service_routes import Found, endpoint, is_this_machine, read_listing, read_routes
 from skyclaw.services.routing import Backend, Route
 
 
@@ -19,7 +20,7 @@ def record(*assignments: dict[str, Any], **fields: Any) -> dict[str, Any]:
 
 
 def read(*services: Any, is_local: bool = False) -> Found:
-    return read_routes({"services": list(services)}, is_local=is_local)
+    return read_routes(read_listing({"services": list(services)}, is_local=is_local), lambda names: {name: ["10.0.0.9"] for name in names})
 
 
 def backend(number: int) -> Backend:
@@ -156,7 +157,7 @@ def test_an_assignment_that_is_no_object_is_passed_over() -> None:
 @pytest.mark.parametrize("said", [{}, {"services": None}, {"services": {}}, {"services": "none"}])
 def test_an_answer_without_a_list_is_none(said: dict[str, Any]) -> None:
     with pytest.raises(Invalid):
-        read_routes(said, is_local=True)
+        read_listing(said, is_local=True)
 
 
 @pytest.mark.parametrize(
@@ -174,3 +175,51 @@ def test_a_coordinator_whose_name_is_not_known_is_elsewhere() -> None:
     assert not is_this_machine("http://somewhere:8787", nobody)
     assert is_this_machine("http://127.0.0.1:8787")
     assert is_this_machine("https://[::1]")
+
+
+@pytest.mark.parametrize(
+    ("addresses", "is_local", "expected"),
+    [
+        (["10.0.0.1"], False, True),
+        (["192.168.0.1", "fd12::1", "93.184.216.34"], False, True),
+        (["127.0.0.1"], True, True),
+        (["127.0.0.1"], False, False),
+        (["10.0.0.1", "127.0.0.1"], False, False),
+        (["10.0.0.1", "169.254.169.254"], True, False),
+        (["169.254.1.1"], True, False),
+        (["fe80::1%eth0"], True, False),
+        (["::ffff:169.254.169.254"], True, False),
+        (["0.0.0.0"], True, False),  # noqa: S104  # an address to refuse
+        (["224.0.0.1"], True, False),
+        (["100.100.100.200"], True, False),
+        (["no address"], True, False),
+        ([], True, False),
+    ],
+)
+def test_every_address_of_a_name_must_be_one_that_may_be_contacted(addresses: list[str], is_local: bool, expected: bool) -> None:
+    listing = read_listing({"services": [record(assignment(1, endpoint="http://shop.lan:3100"))]}, is_local=is_local)
+    found = read_routes(listing, lambda names: dict.fromkeys(names, addresses))
+    assert [backend.places for route in found.routes for backend in route.backends] == [tuple(addresses)] * expected
+    assert found.skipped == (not expected)
+
+
+def test_all_names_are_looked_up_at_once_and_ip_addresses_are_not() -> None:
+    asked: list[set[str]] = []
+
+    def find(names: Collection[str]) -> dict[str, list[str]]:
+        asked.append(set(names))
+        return {"one.lan": ["10.0.0.7"]}
+
+    endpoints = ["http://one.lan:1", "http://two.lan:2", "http://10.0.0.3:3", "http://[fd12::4]:4"]
+    listed = [assignment(at, endpoint=endpoint) for at, endpoint in enumerate(endpoints)]
+    found = read_routes(read_listing({"services": [record(*listed)]}, is_local=False), find)
+    assert asked == [{"one.lan", "two.lan"}]
+    assert [backend.places for backend in found.routes[0].backends] == [("10.0.0.7",), ("10.0.0.3",), ("fd12::4",)]
+    assert found.skipped == 1
+
+
+def test_a_backend_whose_name_moves_stays_the_same() -> None:
+    listing = read_listing({"services": [record(assignment(1, endpoint="http://shop.lan:3100"))]}, is_local=False)
+    first, second = (read_routes(listing, lambda names, to=to: {name: [to] for name in names}) for to in ("10.0.0.1", "10.0.0.2"))
+    assert first == second
+    assert second.routes[0].backends[0].places == ("10.0.0.2",)

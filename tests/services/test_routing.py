@@ -96,6 +96,14 @@ def test_an_unknown_service_has_no_backend_and_that_is_noticed() -> None:
     assert bench.noticed == [Missed("nobody")]
 
 
+def test_a_service_that_vanished_between_two_attempts_was_not_missed() -> None:
+    bench = Bench()
+    bench.all.replace([])
+    with pytest.raises(NoBackend):
+        bench.all.take("web", [A.id])
+    assert bench.noticed == []
+
+
 def test_keys_are_ids_and_names_sorted() -> None:
     bench = Bench(Route("svc_2", "web", (A,)), Route("svc_1", "api", (B,)))
     assert bench.all.keys() == ["api", "svc_1", "svc_2", "web"]
