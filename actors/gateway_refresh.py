@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from actors.gateway_looks import Looks
 from actors.host_loops import Loop, Tell
 from skyclaw.errors import Invalid, NotACoordinator, ServerRefused, Unreachable
 from skyclaw.outside.coordinators import Coordinators
@@ -24,6 +25,7 @@ class ServicesHeard:
     """What a coordinator said about the services."""
 
     found: Found
+    look: int = 0  # the number of the look at which it was heard
 
 
 class RefreshLoop(Loop):
@@ -33,29 +35,37 @@ class RefreshLoop(Loop):
     """
 
     def __init__(
-        self, coordinators: Coordinators, every_ms: int, tell: Tell, each: Sequence[Coordinators] = (), names: Names | None = None
+        self,
+        coordinators: Coordinators,
+        every_ms: int,
+        tell: Tell,
+        each: Sequence[Coordinators] = (),
+        names: Names | None = None,
+        looks: Looks | None = None,
     ) -> None:
         super().__init__("gateway-refresh", most_s=max(SPACING_S, every_ms / 1000))
         self._coordinators, self._every_s, self._tell = coordinators, every_ms / 1000, tell
         self._each = {one.answering: one for one in each}
-        self._names = names or Names()
+        self._names, self._looks = names or Names(), looks or Looks()
         self._known: Listing = ()
         self._earliest = 0.0
-        self._turns = 0
+        self._turns = self._look = 0
         self.tried = threading.Event()
 
     def once(self) -> float:
         """Ask, and tell what was heard. Raises what Coordinators raise, and NotACoordinator."""
         self._over.wait(max(0.0, self._earliest - time.monotonic()))
         self._earliest = time.monotonic() + SPACING_S
+        self._look = self._looks.begin()
         said = self._coordinators.get("/v1/services", timeout_s=ASK_S)
         self._known = self._settled(self._coordinators.answering, said)
-        self._tell(ServicesHeard(read_routes(self._known, self._names.find)))
+        self._tell(ServicesHeard(read_routes(self._known, self._names.find), self._look))
         self.tried.set()
         return self._every_s
 
     def failed(self, _error: Exception) -> None:
         """The routes stay as they are."""
+        self._looks.end(self._look)
         self.tried.set()
 
     def stop(self, timeout_s: float = 0.0) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from actors.base import Actor
+from actors.gateway_looks import Looks
 from actors.gateway_probes import Probe, Probed
 from actors.gateway_refresh import ServicesHeard
 from actors.ticker import Tick
@@ -42,9 +43,11 @@ class GatewayRouter(Actor):
         clock: Clock,
         on_death: Callable[[str], None],
         draw: Callable[[], float] = random.random,
+        looks: Looks | None = None,
     ) -> None:
-        """`order` has a backend probed, and Probed told of it; `draw` gives a number in [0, 1)."""
+        """`order` has a backend probed, and Probed told of it; `draw` gives a number in [0, 1); `looks` hears which looks are over."""
         super().__init__(on_death)
+        self._looks = looks or Looks()
         self._backends, self._probing, self._order, self._clock, self._draw = backends, probing, order, clock, draw
         self._probes: dict[Backend, Probe] = {}
         self._due: dict[Backend, int] = {}  # when each backend is to be probed; one that is being probed is not in it
@@ -56,6 +59,7 @@ class GatewayRouter(Actor):
         match message:
             case ServicesHeard():
                 self._heard(message.found)
+                self._looks.end(message.look)
             case Probed():
                 self._probed(message)
             case Tick():

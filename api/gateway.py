@@ -41,6 +41,7 @@ class GatewayParts:
 
     backends: Backends
     retries: int
+    await_route: Callable[[str], bool]  # of a key without a backend: wait a moment for news, and say whether there is one now
     health: Callable[[], dict[str, Any]]
     traefik: Callable[[], dict[str, Any]]
     limits: GatewayLimits = field(default_factory=GatewayLimits)
@@ -86,10 +87,11 @@ class Gateway:
             return refuse(environ, start_response, 404, "not_found", "not found")
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return refuse(environ, start_response, 405, "method_not_allowed", "method not allowed", {"Allow": "GET, HEAD"})
-        return say(environ, start_response, 200, give())
+        view = give()
+        return say(environ, start_response, 200 if view.get("ok", True) else 503, view)
 
     def _health(self) -> dict[str, Any]:
-        """With how many answers said their length in two ways; they were framed anew."""
+        """With how many answers said their length in two ways; they were framed anew. It is not `ok` to route before a first table came."""
         return {**self._parts.health(), "contradictoryLengths": self._upstreams.contradictions}
 
     def _forward(self, environ: Environ, start_response: StartResponse, key: str, rest: str) -> Iterable[bytes]:
@@ -98,21 +100,30 @@ class Gateway:
         length = _length(environ)
         if length is not None and length > self._parts.limits.request_bytes:
             return refuse(environ, start_response, 413, "payload_too_large", "request body too large")
-        request = self._request(environ, rest, length)
+        request = self._request(environ, key, rest, length)
         exchange = Exchange(self._parts.limits, environ["waitress.client_disconnected"], environ["skyclaw.abort"])
         retries = self._parts.retries if request.is_repeatable else 0
         if not self._upstreams.watch(exchange):
             return _failed(environ, start_response, key, Overloaded("the gateway has as many requests as it can take; try again"))
         try:
-            forwarded = Forwarding(self._parts.backends, self._upstreams, key, exchange, retries).run(request)
+            forwarded = self._ask(key, request, exchange, retries)
         except BaseException as error:
             self._upstreams.forget(exchange)
             return _failed(environ, start_response, key, error)
         return self._pass_on(environ, start_response, forwarded, exchange)
 
-    def _request(self, environ: Environ, rest: str, length: int | None) -> UpstreamRequest:
+    def _ask(self, key: str, request: UpstreamRequest, exchange: Exchange, retries: int) -> Forwarded:
+        """The answer of a backend; a service that is not known may have been deployed just now."""
+        try:
+            return Forwarding(self._parts.backends, self._upstreams, key, exchange, retries).run(request)
+        except NoBackend:
+            if not self._parts.await_route(key):
+                raise
+        return Forwarding(self._parts.backends, self._upstreams, key, exchange, retries).run(request)
+
+    def _request(self, environ: Environ, key: str, rest: str, length: int | None) -> UpstreamRequest:
         method: str = environ["REQUEST_METHOD"]
-        lines = request_lines(environ, 0 if length is None and method in WITH_BODY else length, self._secrets)
+        lines = request_lines(environ, 0 if length is None and method in WITH_BODY else length, self._secrets, f"{PREFIX}{key}")
         if not length:
             return UpstreamRequest(method, rest, lines, is_repeatable=method in REPEATABLE)
         body = environ["wsgi.input"]

@@ -20,8 +20,11 @@ VIA = "1.1 skyclaw"
 _DOMAIN = re.compile(r"(?i);[ \t]*domain[ \t]*=[ \t]*([^;]*)")
 
 
-def request_lines(environ: Mapping[str, Any], length: int | None, secrets: Collection[str]) -> str:
-    """The headers for the upstream but Host, each with its line end; `length` is that of the body, None where none is announced."""
+def request_lines(environ: Mapping[str, Any], length: int | None, secrets: Collection[str], prefix: str) -> str:
+    """The headers for the upstream but Host, each with its line end.
+
+    `length` is that of the body, None where none is announced; `prefix` is what the upstream's own paths follow at the gateway.
+    """
     connection = environ.get("HTTP_CONNECTION")
     named = {option.strip(" \t").lower() for option in connection.split(",")} if connection else ()
     lines = []
@@ -35,6 +38,7 @@ def request_lines(environ: Mapping[str, Any], length: int | None, secrets: Colle
     if host:
         lines.append(f"X-Forwarded-Host: {host}\r\n")
     lines.append(f"X-Forwarded-For: {environ['REMOTE_ADDR']}\r\nX-Forwarded-Proto: {environ['wsgi.url_scheme']}\r\n")
+    lines.append(f"X-Forwarded-Prefix: {prefix}\r\n")
     return "".join(lines)
 
 

@@ -5,9 +5,10 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from actors.gateway_looks import Looks
 from actors.gateway_probes import HealthCheck, Probers
 from actors.gateway_refresh import RefreshLoop
 from actors.gateway_router import GatewayRouter, Probing, heed
@@ -23,6 +24,7 @@ from skyclaw.entrypoints.signals import StopSignals
 from skyclaw.errors import AddressUnusable, StartRefused
 from skyclaw.outside.coordinators import Coordinators
 from skyclaw.outside.processes import hide_from_jobs
+from skyclaw.outside.upstream_limits import GatewayLimits
 from skyclaw.services.routing import Backends, Notice, Rules, State
 
 logger = logging.getLogger(__name__)
@@ -84,21 +86,22 @@ def start_gateway(settings: GatewaySettings, listener: socket.socket) -> Running
         coordinators, each = Coordinators(settings.urls, token), [Coordinators([url], token) for url in settings.urls]
         for asked in (coordinators, *each):
             stops.callback(asked.close)
-        refresh = RefreshLoop(coordinators, settings.refresh_ms, router.tell, each)
+        looks = Looks()
+        refresh = RefreshLoop(coordinators, settings.refresh_ms, router.tell, each, looks=looks)
 
         def notice(noticed: Notice) -> None:
             heed(noticed, refresh.nudge)
 
-        backends = Backends(host_clock, threading.Lock(), Rules(settings.cooldown_ms), notice)
+        backends = Backends(host_clock, threading.Lock(), _rules(settings), notice)
         probers = Probers(HealthCheck(settings.probe_timeout_ms / 1000, settings.ca_file), router.tell)
         probing = Probing(settings.probe_ms, settings.health_path, settings.own_health_path is not None)
-        router.actor = GatewayRouter.start(backends, probing, probers.order, host_clock, lambda _: failed.set())
+        router.actor = GatewayRouter.start(backends, probing, probers.order, host_clock, lambda _: failed.set(), looks=looks)
         stops.callback(router.actor.stop, timeout=1.0)
         for part in (probers, refresh, Ticker(router.tell, TICK_S, "gateway-ticker")):
             part.start()
             stops.callback(part.stop)
         refresh.tried.wait(FIRST_ROUTES_S)
-        application = create_gateway(_parts(settings, backends))
+        application = create_gateway(_parts(settings, backends, looks))
         stops.callback(application.close)
         server = relay_server(application, settings.host, settings.port, listener=listener)
         server.start()
@@ -129,10 +132,21 @@ def announce(settings: GatewaySettings, listener: socket.socket) -> None:
     print(f"[skyclaw] gateway listening on http://{settings.host}:{listener.getsockname()[1]}", flush=True)  # noqa: T201
 
 
-def _parts(settings: GatewaySettings, backends: Backends) -> GatewayParts:
+def _rules(settings: GatewaySettings) -> Rules:
+    return Rules(settings.cooldown_ms, per_backend=settings.per_instance, per_service=settings.per_service)
+
+
+def _limits(settings: GatewaySettings) -> GatewayLimits:
+    usual, answer_s = GatewayLimits(), settings.answer_ms / 1000
+    return replace(usual, header_s=answer_s, patience_s=min(usual.patience_s, answer_s / 2), answer_s=max(usual.answer_s, answer_s))
+
+
+def _parts(settings: GatewaySettings, backends: Backends, looks: Looks) -> GatewayParts:
     return GatewayParts(
         backends=backends,
         retries=settings.retries,
+        await_route=lambda key: looks.wait(lambda: backends.knows(key)),
+        limits=_limits(settings),
         health=lambda: _health(backends),
         traefik=lambda: traefik(backends.routes, settings),
         ca_file=settings.ca_file,
@@ -141,11 +155,11 @@ def _parts(settings: GatewaySettings, backends: Backends) -> GatewayParts:
 
 
 def _health(backends: Backends) -> dict[str, Any]:
-    """A gateway works without any service, and without a coordinator: it says what it knows."""
+    """A gateway works without any service, and while no coordinator answers; but not before it has heard of the services once."""
     seen = backends.look()
     ejected = sum(one.state is State.EJECTED for one in seen)
     return {
-        "ok": True,
+        "ok": backends.has_table,
         "services": backends.keys(),
         "backends": {"known": len(seen), "ejected": ejected, "skipped": backends.skipped},
     }

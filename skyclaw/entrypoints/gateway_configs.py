@@ -117,7 +117,7 @@ def haproxy(routes: Iterable[Route], settings: GatewaySettings) -> Iterator[str]
     yield "    mode http"
     yield "    timeout connect 2s"
     yield "    timeout client 60s"
-    yield "    timeout server 60s"
+    yield f"    timeout server {settings.answer_ms}ms"
     yield f"    retries {settings.retries}"
     yield "    option redispatch 1"
     yield "    option forwardfor"

@@ -9,7 +9,9 @@ from skyclaw.entrypoints.setting_names import KNOWN
 from skyclaw.entrypoints.setting_values import Environment
 from skyclaw.entrypoints.settings import DAY_MS, client_settings
 from skyclaw.entrypoints.token_settings import read_tokens
+from skyclaw.outside.upstream_limits import GatewayLimits
 
+MOST_AT_ONCE = GatewayLimits().at_once
 LEAST_PROBE_TIMEOUT_MS = 500
 LEAST_COOLDOWN_MS = 1_000
 
@@ -29,6 +31,9 @@ class GatewaySettings:
     probe_timeout_ms: int
     retries: int
     cooldown_ms: int
+    answer_ms: int
+    per_instance: int
+    per_service: int
     ca_file: Path | None
     log: str
     warnings: tuple[str, ...] = ()
@@ -56,6 +61,9 @@ def gateway_settings(environ: Mapping[str, str]) -> GatewaySettings:
         probe_timeout_ms=probe_timeout_ms,
         retries=env.read("SKYCLAW_GATEWAY_RETRY_ATTEMPTS", "whole", low=0, high=10),
         cooldown_ms=cooldown_ms,
+        answer_ms=env.read("SKYCLAW_GATEWAY_ANSWER_MS", "whole", low=100, high=DAY_MS),
+        per_instance=env.read("SKYCLAW_GATEWAY_MAX_PER_INSTANCE", "whole", low=1, high=MOST_AT_ONCE),
+        per_service=env.read("SKYCLAW_GATEWAY_MAX_PER_SERVICE", "whole", low=1, high=MOST_AT_ONCE),
         ca_file=ca_file(env),
         log=env.read("SKYCLAW_LOG", "choice", among=("text", "json")),
         warnings=(*client.warnings, *of_timeout, *of_cooldown),

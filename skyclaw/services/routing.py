@@ -182,6 +182,7 @@ class Backends:
         self._in_flight: dict[str, int] = {}  # of each service that has any
         self._turns = count(1)
         self.skipped = 0  # of the present table
+        self.has_table = False  # was there any yet?
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -192,6 +193,10 @@ class Backends:
         """The ids and names under which services are found, sorted."""
         return sorted(self._by_key)
 
+    def knows(self, key: str) -> bool:
+        """Is there a service of this id or name?"""
+        return key in self._by_key
+
     def replace(self, routes: Iterable[Route], skipped: int = 0) -> None:
         """Use this table from now on; `skipped` things of it were left out, because they could not be what they were said to be."""
         routes = tuple(routes)
@@ -199,7 +204,7 @@ class Backends:
         for route in routes:
             by_key.setdefault(route.name, route)
         with self._lock:
-            self._routes, self._by_key, self.skipped = routes, by_key, skipped
+            self._routes, self._by_key, self.skipped, self.has_table = routes, by_key, skipped, True
             self._present = frozenset(backend for route in routes for backend in route.backends)
             for route in routes:
                 for backend in route.backends:

@@ -25,8 +25,9 @@ from tests.benchmarks.wire import Address, request
 from tests.support.real_processes import CoordinatorProcess, GatewayProcess, Process, free_port, wait_until
 from tests.support.services import SERVER
 
-CONNECTIONS: dict[int, Target | None] = {1: None, 16: Target(0.4), 48: None}  # a gateway sends no more to a service at once
-INSTANCES = 4  # an instance is given so many requests at once and no more, whoever asks
+CONNECTIONS: dict[int, Target | None] = {1: None, 16: Target(0.4), 64: None}
+AT_ONCE = {"SKYCLAW_GATEWAY_MAX_PER_INSTANCE": 64, "SKYCLAW_GATEWAY_MAX_PER_SERVICE": 64}  # to each worker: connections spread unevenly
+INSTANCES = 4
 PROXY = Path(__file__).with_name("proxy.js")
 HTTP_PROXY = "http-proxy@1.18.1"
 NPM_S = 120
@@ -70,7 +71,7 @@ def measure(stage: Stage) -> Iterator[Figure]:
 
 def _gateway(stage: Stage, coordinator: CoordinatorProcess) -> GatewayProcess:
     gateway = GatewayProcess(
-        stage.folder("gateway"), free_port(), coordinator.url, SKYCLAW_GATEWAY_WORKERS=2, SKYCLAW_GATEWAY_REFRESH_MS=200
+        stage.folder("gateway"), free_port(), coordinator.url, SKYCLAW_GATEWAY_WORKERS=2, SKYCLAW_GATEWAY_REFRESH_MS=200, **AT_ONCE
     )
     stage.start(gateway)
     wait_until(gateway.answers, f"the gateway answers; it printed: {gateway.printed}")

@@ -15,15 +15,18 @@ def test_the_defaults_are_those_of_the_typescript_skyclaw() -> None:
     assert (settings.host, settings.port, settings.workers) == ("0.0.0.0", 8790, 1)  # noqa: S104  # only a text
     assert (settings.refresh_ms, settings.probe_ms, settings.health_path, settings.probe_timeout_ms) == (3_000, 5_000, "/health", 1_500)
     assert (settings.retries, settings.cooldown_ms) == (1, 10_000)
+    assert (settings.answer_ms, settings.per_instance, settings.per_service) == (10_000, 16, 48)
     assert (settings.urls, settings.tokens, settings.ca_file, settings.warnings) == (("http://127.0.0.1:8787",), (), None, ())
 
 
 def test_each_is_read() -> None:
     given = {"HOST": "127.0.0.1", "PORT": "0", "WORKERS": "4", "REFRESH_MS": "50", "HEALTH_PROBE_MS": "60", "HEALTH_PATH": "/up?x=1"}
     given |= {"HEALTH_TIMEOUT_MS": "700", "RETRY_ATTEMPTS": "3", "UNHEALTHY_COOLDOWN_MS": "2000"}
+    given |= {"ANSWER_MS": "300000", "MAX_PER_INSTANCE": "2", "MAX_PER_SERVICE": "5"}
     settings = gateway_settings({**BARE, **{f"SKYCLAW_GATEWAY_{name}": value for name, value in given.items()}})
     assert (settings.host, settings.port, settings.workers, settings.refresh_ms, settings.probe_ms) == ("127.0.0.1", 0, 4, 50, 60)
     assert (settings.health_path, settings.probe_timeout_ms, settings.retries, settings.cooldown_ms) == ("/up?x=1", 700, 3, 2_000)
+    assert (settings.answer_ms, settings.per_instance, settings.per_service) == (300_000, 2, 5)
     assert settings.warnings == ()
 
 

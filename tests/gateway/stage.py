@@ -238,10 +238,11 @@ def staged(
     secrets: tuple[str, ...] = (),
     host: str = "127.0.0.1",
     addresses: tuple[str, ...] = (),
+    await_route: Callable[[str], bool] | None = None,
 ) -> Iterator[Stage]:
     """A gateway whose service `web` has these upstreams; a port stands for one that is there already, or not.
 
-    `host` may be a name that has these addresses.
+    `host` may be a name that has these addresses. Without `await_route` nobody waits for a service that is not known.
     """
     upstreams = [Upstream(script) for script in scripts if not isinstance(script, int)]
     others = iter(upstreams)
@@ -255,6 +256,7 @@ def staged(
     parts = GatewayParts(
         backends,
         retries,
+        await_route or (lambda _: False),
         lambda: {"ok": True, "services": backends.keys()},
         lambda: {"http": {}},
         limits or GatewayLimits(look_every_s=0.02),

@@ -7,7 +7,7 @@ import pytest
 
 from skyclaw.outside.upstream_limits import GatewayLimits
 from skyclaw.services.routing import Rules
-from tests.gateway.stage import HELLO, PATIENCE_S, Client, Visit, request, says, staged
+from tests.gateway.stage import HELLO, PATIENCE_S, Client, Stage, Visit, request, says, staged
 from tests.support.real_processes import wait_until
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -39,6 +39,31 @@ def test_the_path_of_an_endpoint_comes_first() -> None:
     with staged(says(HELLO), prefix="/app") as stage:
         stage.ask("GET", "/v1/gateway/web/x?y")
         assert stage.upstreams[0].got[0].target == "/app/x?y"
+
+
+@pytest.mark.parametrize("size", [0, 10, 200_000])
+def test_a_service_that_was_deployed_just_now_is_waited_for(size: int) -> None:
+    asked: list[str] = []
+    stages: list[Stage] = []
+
+    def deployed(key: str) -> bool:
+        asked.append(key)
+        backends = stages[0].backends
+        backends.replace([replace(backends.routes[0], name="new")])
+        return True
+
+    with staged(says(HELLO), await_route=deployed) as stage:
+        stages.append(stage)
+        assert stage.ask("POST", "/v1/gateway/new/x", b"b" * size).status == 200
+        assert [got.body for got in stage.upstreams[0].got] == [b"b" * size]
+        assert stage.ask("GET", "/v1/gateway/new/x").status == 200
+    assert asked == ["new"]
+
+
+def test_a_service_that_does_not_come_is_refused() -> None:
+    with staged(says(HELLO), await_route=lambda _: False) as stage:
+        assert stage.ask("GET", "/v1/gateway/new").status == 503
+        assert stage.upstreams[0].got == []
 
 
 REFUSED: dict[str, tuple[bytes, int, str]] = {
@@ -144,6 +169,7 @@ def test_what_only_proxies_may_say_is_not_believed() -> None:
         assert got.all("host") == [f"127.0.0.1:{stage.upstreams[0].port}"]
     assert got.all("x-forwarded-for") == ["127.0.0.1"]
     assert got.all("x-forwarded-proto") == ["http"]
+    assert got.all("x-forwarded-prefix") == ["/v1/gateway/web"]
     assert got.all("x-forwarded-host") == ["shop.example"]
     assert got.all("via") == ["1.0 front, 1.1 skyclaw"]
     assert got.all("x-forwarded-anything") + got.all("forwarded") + got.all("x-skyclaw-token") == []
