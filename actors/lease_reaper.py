@@ -1,6 +1,7 @@
 """Lets time pass for the queue: leases end, delayed jobs start, silent hosts and old idempotency keys go."""
 
 import logging
+import time
 from collections.abc import Callable
 
 from actors.base import Actor
@@ -12,14 +13,15 @@ from skyclaw.errors import StorageFailed, StorageFull, StorageReadOnly, Unavaila
 logger = logging.getLogger(__name__)
 
 INTERVAL_S = 0.5
+LATE_S = 1.0  # a round may be late; what goes beyond that this process has slept
 
 
 class LeaseReaper(Actor):
-    """One round for each Tick."""
+    """One round for each Tick. `clock` says s, and goes only forward."""
 
-    def __init__(self, desk: Desk, on_death: Callable[[str], None] | None = None) -> None:
+    def __init__(self, desk: Desk, on_death: Callable[[str], None] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(on_death)
-        self._desk = desk
+        self._desk, self._clock, self._latest = desk, clock, clock()
 
     def handle(self, message: object) -> None:  # noqa: ARG002  # every message is a Tick
         """One round; when the queue cannot write now, the next round does it."""
@@ -32,7 +34,9 @@ class LeaseReaper(Actor):
 
     def run_once(self) -> Reaped:
         """Ask the queue to do what time demands; the counts are durable when they are returned."""
-        reaped: Reaped = self._desk.ask(Reap())
+        before, self._latest = self._latest, self._clock()
+        slept_s = max(0.0, self._latest - before - INTERVAL_S - LATE_S)
+        reaped: Reaped = self._desk.ask(Reap(slept_ms=int(slept_s * 1000)))
         if reaped:
             logger.info(
                 "reaped expired=%d started=%d forgotten=%d pruned=%d lost=%d",

@@ -33,8 +33,8 @@ class Archive(Protocol):
     def service(self, service_id: str, until: int | None = None) -> Service | None:
         """The service as it was at position `until`, or before it was forgotten."""
 
-    def events(self, stream: str, until: int | None = None) -> Sequence[Record]:
-        """The events of one job or service, up to position `until`."""
+    def events(self, stream: str, until: int | None = None, after: int = 0, limit: int | None = None) -> Sequence[Record]:
+        """The events of one job or service, behind position `after` and up to position `until`: the first `limit` of them."""
 
     def finished(self, statuses: Sequence[str], before: int | None, limit: int, log: str | None = None) -> Iterator[tuple[int, Job | None]]:
         """At most `limit` positions of ends, the latest first, with the jobs; None for a job that went on since."""

@@ -5,6 +5,10 @@ after the other (`claim`), and says how it is (`report`).
 
 Only the coordinator that a host speaks to sees the host's address. It makes the instances' endpoints whole and checks them; those that it
 passes the request on to take them from there.
+
+Who decides for a log, and has not heard of its voters for a while, may have been replaced without knowing it: it says nothing about the
+instances of that log. Whoever cannot find out all that is wanted of a host says that the answer is `partial`: another coordinator may
+know more.
 """
 
 import json
@@ -25,6 +29,7 @@ from api.services import ServiceAnswers
 from api.views import View, dump
 from skyclaw.answers import ServiceClaimed, Synced
 from skyclaw.commands import ClaimService, InstanceNews, ReportService, SyncServices
+from skyclaw.errors import Unavailable
 from skyclaw.outside.endpoints import BadEndpoint, Sender
 from skyclaw.scheduling.books import TAG
 from skyclaw.services.outputs import Source
@@ -36,13 +41,15 @@ class ServiceClaim:
     """/v1/hosts/{host_id}/services/claim."""
 
     def __init__(self, parts: Parts) -> None:
-        self._desk, self._views = parts.desk, ServiceViews(parts.node)
+        self._desk, self._cluster, self._views = parts.desk, parts.cluster, ServiceViews(parts.node)
 
     def on_post(self, req: Request, resp: Response, host_id: str) -> None:
-        """The next service that the host is to run, if there is one."""
+        """The next service that the host is to run, if there is one. Raises Unavailable where that may not be known."""
         EMPTY.read(bodies.read(req))
         claimed: ServiceClaimed = self._desk.ask(ClaimService(host_id, forwarded=bool(forwarding.tried(req))))
         service = claimed.service
+        if not (self._cluster.ready if service is None else self._cluster.in_contact(service.id[TAG])):
+            raise Unavailable("this coordinator does not reach the others that it needs; ask another one")
         resp.data = dump({"service": self._views.claimed(service, claimed.instance_id) if service is not None else None})
 
 
@@ -76,20 +83,23 @@ class ServiceSync:
         news = tuple(InstanceNews(one["instance_id"], one["status"], one["endpoint"], one["error"]) for one in told)
         synced: Synced = self._desk.ask(SyncServices(host_id, news))
         view = self._view(host_id, synced, told)
-        if synced.owners and not forwarding.tried(req):
+        if not forwarding.tried(req):
             for answer in self._of_others(Passing.of(req, resp), synced.owners, told):
                 view = _merged(view, answer)
+            if not self._cluster.ready or not {*synced.logs, *synced.owners}.issubset(view["logs"]):
+                view["partial"] = True
         resp.data = dump(view)
 
     def _view(self, host_id: str, synced: Synced, told: Iterable[Mapping[str, Any]]) -> View:
-        sources = [Source(instance.id, service.id, host_id, instance.revision) for service, instance in synced.wanted]
-        decided = set(synced.logs)
+        decided = [log for log in synced.logs if self._cluster.in_contact(log)]
+        listed = [(service, instance) for service, instance in synced.wanted if instance.id[TAG] in decided]
+        sources = [Source(instance.id, service.id, host_id, instance.revision) for service, instance in listed]
         parts = {one["instance_id"]: one["output"] for one in told if one["output"] and one["instance_id"][TAG] in decided}
         at = self._outputs.take(sources, parts)
         return {
-            "instances": [{**wanted(service, instance), "outputAt": at[instance.id]} for service, instance in synced.wanted],
-            "stop": list(synced.stop),
-            "logs": list(synced.logs),
+            "instances": [{**wanted(service, instance), "outputAt": at[instance.id]} for service, instance in listed],
+            "stop": [instance_id for instance_id in synced.stop if instance_id[TAG] in decided],
+            "logs": decided,
             "leaseMs": synced.lease_ms,
             "digest": synced.digest,
         }
@@ -101,6 +111,8 @@ class ServiceSync:
             owner = self._cluster.owner(log)
             if owner is not None and owner != self._cluster.node:
                 owned.setdefault(owner, set()).add(log)
+        if not owned:
+            return []
         requests = {
             node: passing.instead({"instances": [_entry(one) for one in told if one["instance_id"][TAG] in its]})
             for node, its in owned.items()

@@ -11,6 +11,7 @@ from skyclaw.records import Record
 from skyclaw.services.service import DRAINING, FAILED, PLACED, RUNNING, STARTING, Failure, Instance, Revision, Service
 
 HIDDEN = "***"
+KEY = ("scope", "key", "digest")
 SHOWN_STATUS = {PLACED: "pending", STARTING: "pending", RUNNING: RUNNING, DRAINING: DRAINING}
 
 
@@ -80,10 +81,10 @@ def explanation(said: ServiceExplained) -> View:
 
 
 def event(record: Record) -> View:
-    """An event of a service, without what it is told in its environment."""
+    """An event of a service, without what it is told in its environment, and without the digest of the request that says it."""
     data: Any = orjson.Fragment(record.data)
     if record.type == ServiceDeployed.__name__:
-        data = orjson.loads(record.data)
+        data = {name: value for name, value in orjson.loads(record.data).items() if name not in KEY}
         data["env"] = [[name, HIDDEN] for name, _ in data["env"]]
     return {"seq": record.seq, "at": iso(record.at), "type": record.type, "version": record.version, "data": data}
 

@@ -57,7 +57,7 @@ class Services:
         body = bodies.read(req)
         asked = DEPLOY.read(body)
         health_path, health_timeout_ms = asked.pop("health")
-        if asked["bundle"] is not None:
+        if asked["bundle"]:
             self._require_bundle(asked["bundle"])
         command = Deploy(**asked, health_path=health_path, health_timeout_ms=health_timeout_ms, keyed=keyed(req, body))
         resp.data = dump(self._answers.one(command))
@@ -126,8 +126,7 @@ class ServiceEvents:
         limit = queries.whole(req, "limit", 1, MAX_EVENTS, DEFAULT_EVENTS)
         after = queries.whole(req, "after", 0, LONGEST, 0)
         seen: ServiceSeen = self._desk.ask(FindService(service))
-        records = self._archive.events(seen.service.id, self._cluster.committed(seen.service.id[TAG]))
-        later = [record for record in records if record.seq > after]
+        later = self._archive.events(seen.service.id, self._cluster.committed(seen.service.id[TAG]), after, limit + 1)
         view: View = {"events": [event(record) for record in later[:limit]]}
         if len(later) > limit:
             view["next"] = later[limit - 1].seq

@@ -195,7 +195,12 @@ class Rollcall(Command):
 
 @dataclass(frozen=True, slots=True)
 class Reap(Command):
-    """Time has passed: end leases, start delayed jobs, look after services, forget silent hosts and old keys."""
+    """Time has passed: end leases, start delayed jobs, look after services, forget silent hosts and old keys.
+
+    For so many ms of it this process was stopped and could hear of nobody: they count for no lease of an instance.
+    """
+
+    slept_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +223,8 @@ class Evict(Command):
 class Deploy(Command):
     """Give the service of this name a new revision; a name that is not known becomes a service.
 
-    None means: as the present revision has it, or the default of a first one. `service_id` names a service that must exist.
+    None means: as the present revision has it, or the default of a first one; an empty `cwd`, `health_path` or `bundle` means none.
+    `service_id` names a service that must exist.
     """
 
     name: str

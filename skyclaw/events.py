@@ -213,6 +213,9 @@ class ServiceDeployed(Event):
     drain_ms: int = 10_000  # between the last new request and the end
     bundle: str | None = None  # sha256 of the packed directory it runs in, hex
     reason: str = "deployed"  # deployed | restarted | rolled back to <revision>
+    scope: str | None = None  # with key and digest: the idempotency key, as in RequestAnswered
+    key: str | None = None
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +290,8 @@ class InstanceDraining(Event):
 @dataclass(frozen=True, slots=True)
 class InstanceEnded(Event):
     """The instance is no more: drained | failed (its host gave it up) | lost (its host was not heard of, or ended it) | unclaimed.
+
+    Or it is left: its host cannot be told to end it.
 
     After what was not wanted, another one may be placed at `retry_at`; the delay is fixed here so that a replay repeats it.
     """

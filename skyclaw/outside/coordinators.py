@@ -100,6 +100,10 @@ class Coordinators:
         """The address of the coordinator that answered last; of the first one before any did."""
         return self.urls[self._good]
 
+    def turn_to_the_next(self) -> None:
+        """Begin with another coordinator than before: the one that answered last cannot reach all of the others."""
+        self._good = (self._good + 1) % len(self.urls)
+
     def get(self, path: str, params: Params | None = None, timeout_s: float | None = None) -> dict[str, Any]:
         """The JSON object at `path`; parameters that are None are left out."""
         return self._ask(_Call("GET", path, params, None, self._headers), timeout_s)

@@ -21,7 +21,7 @@ def _view(books: Books, host: Host, now: int) -> HostView:
     said = dict(host.labels).get(LABEL)
     capacity = UNMANAGED_CAPACITY if said is None else _number(said)
     online, mode, instances = books.is_online(host, now), books.mode_of(host, now), books.count_instances(host.id)
-    return HostView(host.id, host.name, online, mode, host.capabilities, capacity, said is not None, instances)
+    return HostView(host.id, host.name, online, mode, host.capabilities, capacity, said is not None, instances, host.updated_at)
 
 
 def _number(said: str) -> int:

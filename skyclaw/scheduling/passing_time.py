@@ -15,10 +15,10 @@ from skyclaw.scheduling.turns import Turns
 KEY_PURGE_MS = 60_000
 
 
-def reap(turns: Turns, _asked: Reap) -> Reaped:
+def reap(turns: Turns, asked: Reap) -> Reaped:
     """Do all of this; says how much there was."""
     books = turns.books
-    done = Reaped(started=_start(turns), lost=service_desk.reap(turns))
+    done = Reaped(started=_start(turns), lost=service_desk.reap(turns, asked.slept_ms))
     for book in books.owned:
         done += _reap(turns, book)
     for book in books.all:

@@ -4,13 +4,16 @@
 2. Of two services with one name (their logs did not know each other yet) the oldest owns it; the other one is still found by its id.
 3. After each change, and whenever time has passed, the service is reconciled: instances are placed and drained until it is as wanted.
 4. Questions are answered from copies, too; whoever would change a log that another coordinator decides for gets NotOwner.
+5. A new revision carries the idempotency key of its request: whoever takes the log over in the middle of a turn has both or neither.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from skyclaw import events as ev
 from skyclaw.answers import HostFit, ServiceExplained, ServiceSeen, ServicesSeen
 from skyclaw.commands import (
+    Command,
     Deploy,
     ExplainService,
     FindService,
@@ -40,7 +43,7 @@ def deploy(turns: Turns, asked: Deploy) -> ServiceSeen:
         raise Refused(f"the name {asked.name} belongs to service {owner.id}")
     book = turns.about = books.require(books.service_home() if known is None else books.of(known.id))
     service_id = new_service_id(book.log) if known is None else known.id
-    return change(turns, service_id, deployments.deploy(known, asked, service_id))
+    return change(turns, service_id, _keyed(asked, deployments.deploy(known, asked, service_id)))
 
 
 def scale(turns: Turns, asked: Scale) -> ServiceSeen:
@@ -58,13 +61,13 @@ def stop(turns: Turns, asked: StopService) -> ServiceSeen:
 def restart(turns: Turns, asked: RestartService) -> ServiceSeen:
     """Want fresh instances. Raises UnknownService."""
     service = own(turns, asked.service)
-    return change(turns, service.id, deployments.restart(service))
+    return change(turns, service.id, _keyed(asked, deployments.restart(service)))
 
 
 def rollback(turns: Turns, asked: Rollback) -> ServiceSeen:
     """Want what a former revision was. Raises UnknownService, and Refused when there is no such revision."""
     service = own(turns, asked.service)
-    return change(turns, service.id, deployments.rollback(service, asked.revision))
+    return change(turns, service.id, _keyed(asked, deployments.rollback(service, asked.revision)))
 
 
 def remove(turns: Turns, asked: RemoveService) -> ServiceSeen:
@@ -118,9 +121,22 @@ def reconcile(turns: Turns, service: Service, hosts: Mapping[str, HostView]) -> 
     return service
 
 
-def reap(turns: Turns) -> int:
+def _keyed(asked: Command, events: Iterable[ev.Event]) -> list[ev.Event]:
+    """The events, deployments among them with the key of the request."""
+    key = asked.keyed
+    if key is None:
+        return list(events)
+    return [
+        replace(event, scope=key.scope, key=key.key, digest=key.digest) if isinstance(event, ev.ServiceDeployed) else event
+        for event in events
+    ]
+
+
+def reap(turns: Turns, slept_ms: int = 0) -> int:
     """Time has passed: instances whose hosts were not heard of end, and every service is looked after; says how many have ended."""
     books, lost = turns.books, 0
+    for book in books.owned if slept_ms else ():
+        book.renewed.update({instance_id: min(since + slept_ms, turns.now) for instance_id, since in book.renewed.items()})
     services = [(book, service_id) for book in books.owned for service_id in book.state.services]
     if not services:
         return 0

@@ -16,7 +16,7 @@ from skyclaw.scheduling.hosts import Host
 from skyclaw.scheduling.idempotency import Answered
 from skyclaw.scheduling.jobs import Job, Lease, Result
 from skyclaw.scheduling.state import State
-from skyclaw.services.service import Failure, Instance, Revision, Service
+from skyclaw.services.service import Failure, Instance, Remnant, Revision, Service
 
 PART = 1000
 VERSION = 2  # raised when a record changes its form; a snapshot of another version is not used, the events are
@@ -91,6 +91,7 @@ def _service(values: dict[str, Any]) -> Service:
     values["revisions"] = tuple(map(_revision, values["revisions"]))
     values["instances"] = tuple(Instance(**instance) for instance in values["instances"])
     values["failures"] = tuple(Failure(**failure) for failure in values["failures"])
+    values["remnants"] = tuple(Remnant(**remnant) for remnant in values.get("remnants", ()))
     return Service(**values)
 
 

@@ -59,8 +59,14 @@ class State:
                 return [self._put_host(event.host_id, hosts.evolve(self.hosts.get(event.host_id), event, stamp))]
         service_id = getattr(event, "service_id", None)
         if service_id is not None:
-            return [self.put_service(service_id, services.evolve(self.services.get(service_id), event, stamp.at))]
+            return self._apply_to_service(service_id, event, stamp)
         return []  # it is about the log itself
+
+    def _apply_to_service(self, service_id: str, event: ev.Event, stamp: Stamp) -> list[Undo]:
+        undo = [self.put_service(service_id, services.evolve(self.services.get(service_id), event, stamp.at))]
+        if isinstance(event, ev.ServiceDeployed):
+            undo += self._remember_own(event, service_id, stamp)
+        return undo
 
     def _apply_to_job(self, event: ev.Event, stamp: Stamp) -> list[Undo]:
         if isinstance(event, ev.JobEnqueued):
@@ -79,10 +85,13 @@ class State:
     def _enqueued(self, event: ev.JobEnqueued, stamp: Stamp) -> list[Undo]:
         job = jobs.evolve(None, event, stamp)
         assert job is not None
-        undo = [self.put(job)]
-        if event.key is not None and event.scope is not None and event.digest is not None:
-            undo += self._remember(event.scope, event.key, Answered(event.digest, (event.job_id,), stamp.seq, stamp.at))
-        return undo
+        return [self.put(job), *self._remember_own(event, event.job_id, stamp)]
+
+    def _remember_own(self, event: ev.JobEnqueued | ev.ServiceDeployed, subject: str, stamp: Stamp) -> list[Undo]:
+        """Remember the key that the event itself carries."""
+        if event.key is None or event.scope is None or event.digest is None:
+            return []
+        return self._remember(event.scope, event.key, Answered(event.digest, (subject,), stamp.seq, stamp.at))
 
     def _remember(self, scope: str, key: str, entry: Answered) -> list[Undo]:
         self.keys.put(scope, key, entry)

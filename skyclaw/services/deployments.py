@@ -25,7 +25,7 @@ def deploy(service: Service | None, asked: Deploy, service_id: str) -> list[ev.E
         "drain_ms": asked.drain_ms,
         "bundle": asked.bundle,
     }
-    changes = {field: value for field, value in given.items() if value is not None}
+    changes = {field: None if value == "" else value for field, value in given.items() if value is not None}
     new = replace(former, revision=number, name=asked.name, command=asked.command, args=asked.args, env=asked.env, reason="deployed")
     return [replace(new, **changes)]  # type: ignore[arg-type]
 

@@ -8,24 +8,29 @@ from skyclaw.services.service import FAILED, LOST, ROLLING, RUNNING, UNCLAIMED, 
 
 HAPPENED = {FAILED: "it failed there", LOST: "it was lost there", UNCLAIMED: "it was not taken up there"}
 
+REFUSALS = ("command not allowed: ", "cwd not allowed: ")  # how the errors of hosts begin that will not start it, however often it is tried
+
 Fits = dict[str, tuple[bool, str]]
 
 
 def explain(service: Service, hosts: Mapping[str, HostView], now: int) -> tuple[tuple[str, ...], Fits]:
     """The reasons, and for each host, by id, whether it could take another instance now (ms), and why (not)."""
-    fits = {host.id: _fit(service, host, now) for host in hosts.values()}
+    fresh = {host.id for host in hosts.values() if placing.obstacle(service, host) is None and service.failure_on(host.id, now) is None}
+    fits = {host.id: _fit(service, host, bool(fresh), now) for host in hosts.values()}
     return (*_instances(service, hosts), *_rollout(service), *_waiting(service, hosts, fits, now)), fits
 
 
-def _fit(service: Service, host: HostView, now: int) -> tuple[bool, str]:
+def _fit(service: Service, host: HostView, others: bool, now: int) -> tuple[bool, str]:
     obstacle = placing.obstacle(service, host)
     if obstacle is not None:
         return False, obstacle
     failure = service.failure_on(host.id, now)
     if failure is None:
         return True, "could run it"
-    happened = HAPPENED[failure.reason]
-    return True, f"could run it, but others are preferred: {(now - failure.at) // 1000} s ago {happened}{_because(failure.error)}"
+    if failure.revision == service.target and failure.error and failure.error.startswith(REFUSALS):
+        return False, failure.error
+    happened = f"{(now - failure.at) // 1000} s ago {HAPPENED[failure.reason]}{_because(failure.error)}"
+    return True, f"could run it, but others are preferred: {happened}" if others else f"could run it, although {happened}"
 
 
 def _instances(service: Service, hosts: Mapping[str, HostView]) -> list[str]:
@@ -57,14 +62,15 @@ def _rollout(service: Service) -> list[str]:
 
 
 def _waiting(service: Service, hosts: Mapping[str, HostView], fits: Fits, now: int) -> list[str]:
-    """Why no instance is placed although one more is wanted."""
+    """Why no instance is placed although one more is wanted, and what came of the former ones."""
     present = service.present
     leaving = {host.id for host in hosts.values() if host.mode == placing.DRAINING}
     if sum(one.revision == service.target and one.host_id not in leaving for one in service.live) >= service.wanted:
-        return []
-    reasons = []
+        return _failures(service)
     if present.retry_at > now:
-        reasons.append(f"waits {-(-(present.retry_at - now) // 1000)} s more after its last failure{_because(present.error)}")
+        reasons = [f"waits {-(-(present.retry_at - now) // 1000)} s more after its last failure{_because(present.error)}"]
+    else:
+        reasons = _failures(service)
     offered = frozenset[str]().union(*(host.capabilities for host in hosts.values()))
     nobody = [name for name in present.asked.required if name not in offered]
     if not hosts:
@@ -74,6 +80,14 @@ def _waiting(service: Service, hosts: Mapping[str, HostView], fits: Fits, now: i
     elif not any(can for can, _ in fits.values()):
         reasons.append("no host that could run it takes another instance now")
     return reasons
+
+
+def _failures(service: Service) -> list[str]:
+    """What has become of the instances before those that are there now."""
+    number, error = service.present.in_a_row, service.present.error
+    if not number or not service.wanted:
+        return []
+    return [f"{'the instance' if number == 1 else f'{number} instances'} before failed{_because(error)}"]
 
 
 def _because(error: str | None) -> str:

@@ -1,6 +1,7 @@
 """On which host the next instance of a service is to run, and for each host why (not).
 
-A host of the TypeScript Skyclaw is not `managed`: it cannot be told to stop an instance, and takes one of each service at most.
+A host of the TypeScript Skyclaw is not `managed`: it cannot be told to stop an instance, and takes one of each service at most. While the
+process of another revision may go on there, it is given none: it would say that what it has is what it was given.
 """
 
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ class HostView:
     capacity: int  # so many instances it takes
     managed: bool
     instances: int
+    since: int = 0  # when it registered last, or its mode was changed, ms
 
 
 def choose(service: Service, hosts: Mapping[str, HostView], now: int) -> HostView | None:
@@ -53,4 +55,7 @@ def obstacle(service: Service, host: HostView) -> str | None:
         return f"is full ({host.instances} of {host.capacity})"
     if not host.managed and any(instance.host_id == host.id for instance in service.instances):
         return "has an instance, and is of the kind that takes one of a service only and does not replace it"
+    remnant = service.remnant_on(host.id)
+    if not host.managed and remnant is not None and remnant.revision != service.target and remnant.at >= host.since:
+        return f"may still run revision {remnant.revision}, which it cannot be told to end, until it is restarted"
     return None

@@ -13,7 +13,7 @@ of the target revision on a host that is not draining, an *old* one any other li
     host with the most, then the newest.
  6. While fewer than R wanted instances, and fewer than R + 1 in all, are there, one is placed, unless no host can take it, or the revision
     failed and is not yet to be tried again. An old instance that is not running makes room for it.
- 7. An instance that is draining on a host that cannot be told to end it ends at once; all others when their hosts say so.
+ 7. An instance that is draining on a host that cannot be told to end it is left to itself at once; all others end when their hosts say so.
  8. A removed service without instances is forgotten.
 
 Each step is folded before the next one is looked for, so that nothing is left to do for whoever asks again.
@@ -32,6 +32,7 @@ from skyclaw.services.service import (
     DRAINING,
     ENDED,
     FAILED,
+    LEFT,
     LOST,
     PLACED,
     ROLLING,
@@ -62,8 +63,9 @@ def reconcile(service: Service, hosts: Mapping[str, HostView], now: int, new_id:
 def take_news(service: Service, instance: Instance, news: InstanceNews, now: int) -> list[ev.Event]:
     """What follows from a host's words about one of its instances: nothing when they are not new.
 
-    A failed instance has ended; the longer the row of its revision's failures, the later the next one is tried. One that its host ended
-    unasked is replaced at once if it was healthy, as the host is probably about to stop.
+    A failed instance has ended; the longer the row of its revision's short-lived ones that failed, the later the next one is tried, be it
+    that each of them was healthy for a while. One that its host ended unasked is replaced at once if it was healthy, as the host is
+    probably about to stop.
     """
     if instance.status == DRAINING:
         return [ev.InstanceEnded(service.id, instance.id, DRAINED)] if news.status in (ENDED, FAILED) else []
@@ -71,26 +73,32 @@ def take_news(service: Service, instance: Instance, news: InstanceNews, now: int
         retry_at = now + FIRST_BACKOFF_MS if instance.running_since is None else 0
         return [ev.InstanceEnded(service.id, instance.id, LOST, news.error or "its host ended it", retry_at)]
     if news.status == FAILED:
-        revision = service.revision(instance.revision)
-        row = revision.in_a_row if revision else 0
-        return [ev.InstanceEnded(service.id, instance.id, FAILED, news.error, now + backoff_ms(row + 1))]
+        return [ev.InstanceEnded(service.id, instance.id, FAILED, news.error, now + backoff_ms(_row(service, instance, now) + 1))]
     if (news.status, news.endpoint, news.error) == (instance.status, instance.endpoint, instance.error):
         return []
     return [ev.InstanceReported(service.id, instance.id, news.status, news.endpoint, news.error)]
 
 
-def expire(service: Service, instance: Instance, _now: int) -> list[ev.Event]:
-    """The host has not been heard of for the time of a lease. It may be on another one at once."""
+def expire(service: Service, instance: Instance, now: int) -> list[ev.Event]:
+    """The host has not been heard of for the time of a lease. It may be on another one at once, unless nobody has taken it up lately."""
     if instance.status == DRAINING:
         return [ev.InstanceEnded(service.id, instance.id, DRAINED)]
     if instance.status == PLACED:
-        return [ev.InstanceEnded(service.id, instance.id, UNCLAIMED, "its host did not take it up")]
+        row = _row(service, instance, now)
+        retry_at = now + backoff_ms(row) if row else 0
+        return [ev.InstanceEnded(service.id, instance.id, UNCLAIMED, "its host did not take it up", retry_at)]
     return [ev.InstanceEnded(service.id, instance.id, LOST, "its host was not heard of")]
 
 
 def backoff_ms(failures: int) -> int:
     """How long nothing is tried after so many failures in a row: 1 s, 2 s, 4 s, ... one minute."""
     return int(min(FIRST_BACKOFF_MS * 2 ** min(failures - 1, 30), LONGEST_BACKOFF_MS))
+
+
+def _row(service: Service, instance: Instance, now: int) -> int:
+    """So many short-lived ones in a row it continues if it ends now."""
+    revision = service.revision(instance.revision)
+    return revision.short_lived if revision is not None and instance.is_short_lived(now) else 0
 
 
 @dataclass(frozen=True)
@@ -105,12 +113,12 @@ class Scene:
     @cached_property
     def wanted(self) -> list[Instance]:
         """The live instances of the target on hosts that are not draining."""
-        return [one for one in self.service.live if one.revision == self.service.target and not self.on_draining_host(one)]
+        return [one for one in self.service.live if self.is_wanted(one)]
 
     @cached_property
     def old(self) -> list[Instance]:
         """The other live ones; those that should go first come first: of failed and former revisions, then from draining hosts."""
-        others = [one for one in self.service.live if one not in self.wanted]
+        others = [one for one in self.service.live if not self.is_wanted(one)]
         return sorted(others, key=lambda one: (one.revision == self.service.good, not self.on_draining_host(one), -one.placed_at, one.id))
 
     @property
@@ -127,6 +135,10 @@ class Scene:
     def room(self) -> int:
         """So many instances may be placed before there are too many."""
         return self.service.wanted + SURGE - len(self.service.live)
+
+    def is_wanted(self, instance: Instance) -> bool:
+        """Is this live one of the target revision, and may it stay where it is?"""
+        return instance.revision == self.service.target and not self.on_draining_host(instance)
 
     def on_draining_host(self, instance: Instance) -> bool:
         """Is its host to be emptied?"""
@@ -184,7 +196,7 @@ def _cut(scene: Scene) -> ev.Event | None:
     idle = [one for one in scene.old if one.status != RUNNING]
     if scene.room < 0 and idle:
         return scene.drain(idle[0])
-    if scene.room >= 0 and len(scene.wanted) <= scene.service.wanted:
+    if not scene.wanted or (scene.room >= 0 and len(scene.wanted) <= scene.service.wanted):
         return None
     hosts = [one.host_id for one in scene.wanted]
     return scene.drain(max(scene.wanted, key=lambda one: (one.status != RUNNING, hosts.count(one.host_id), one.placed_at, one.id)))
@@ -207,7 +219,7 @@ def _end(scene: Scene) -> ev.Event | None:
     for one in scene.service.instances:
         host = scene.hosts.get(one.host_id)
         if one.status == DRAINING and host is not None and not host.managed:
-            return ev.InstanceEnded(scene.service.id, one.id, DRAINED)
+            return ev.InstanceEnded(scene.service.id, one.id, LEFT)
     return None
 
 

@@ -1,9 +1,9 @@
 """One service: what is wanted of it, its revisions, and its instances, as the fold of its events.
 
-    placed -> starting <-> running -> (draining) -> ended: drained | failed | lost | unclaimed
+    placed -> starting <-> running -> (draining) -> ended: drained | left | failed | lost | unclaimed
 
 A revision becomes the `good` one when its rollout has succeeded; until then, and if it fails, the former one goes on serving. An instance
-that has ended leaves nothing but a `Failure`, if it was one. `evolve` never fails.
+that has ended leaves nothing but a `Failure`, if it was one, and a `Remnant`, if its process may go on. `evolve` never fails.
 """
 
 from collections.abc import Iterable
@@ -14,13 +14,14 @@ from skyclaw import events as ev
 
 PLACED, STARTING, RUNNING, FAILED, DRAINING = "placed", "starting", "running", "failed", "draining"
 ENDED = "ended"  # what a host says of an instance that is no more
-DRAINED, LOST, UNCLAIMED = "drained", "lost", "unclaimed"  # how an instance ends, if it has not failed
+DRAINED, LEFT, LOST, UNCLAIMED = "drained", "left", "lost", "unclaimed"  # how an instance ends, if it has not failed
 ROLLING, SUCCEEDED, SUPERSEDED = "rolling", "succeeded", "superseded"  # of a rollout, which may have failed, too
 PENDING, STOPPED = "pending", "stopped"  # of a service, which may be running or failed, too
 
 MOST_REVISIONS = 10  # kept for a rollback
-MOST_FAILURES = 32
+MOST_FAILURES = MOST_REMNANTS = 32
 FAILURE_MS = 600_000  # so long is a failure held against its host
+STEADY_MS = 300_000  # one that ends sooner after its placement was short-lived, however healthy it has been
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,10 @@ class Instance:
     error: str | None = None
     running_since: int | None = None  # when it became healthy last, kept while its host restarts it; None: it never was
 
+    def is_short_lived(self, now: int) -> bool:
+        """If it ended now (ms), would that be so soon that the next one is likely to fare the same?"""
+        return now - self.placed_at < STEADY_MS
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -51,6 +56,15 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Remnant:
+    """The process of an instance that was lost, or whose host cannot be told to end it, at `at` (ms): it may go on for long."""
+
+    host_id: str
+    revision: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Revision:
     """One deployment, and how it fared. Instances that were lost with their host, or not taken up, are not its failures."""
 
@@ -62,6 +76,7 @@ class Revision:
     in_a_row: int = 0  # failures since one of its instances was running
     retry_at: int = 0  # none of it is placed before
     error: str | None = None  # of the latest failure
+    short_lived: int = 0  # in a row: short-lived instances that failed, or were not taken up
 
     @property
     def number(self) -> int:
@@ -86,6 +101,7 @@ class Service:
     removed: bool = False
     instances: tuple[Instance, ...] = ()  # the longest placed first
     failures: tuple[Failure, ...] = ()  # the latest one of each host, oldest first
+    remnants: tuple[Remnant, ...] = ()  # likewise
 
     @property
     def newest(self) -> Revision:
@@ -137,6 +153,10 @@ class Service:
         """The instance, if it has not ended."""
         return next((instance for instance in self.instances if instance.id == instance_id), None)
 
+    def remnant_on(self, host_id: str) -> Remnant | None:
+        """What may go on running on this host."""
+        return next((one for one in self.remnants if one.host_id == host_id), None)
+
     def failure_on(self, host_id: str, now: int) -> Failure | None:
         """The latest failure on this host, unless it is too long ago to matter."""
         return next((one for one in self.failures if one.host_id == host_id and one.at > now - FAILURE_MS), None)
@@ -172,7 +192,7 @@ def evolve(service: Service | None, event: ev.Event, at: int) -> Service | None:
 
 
 def _deployed(service: Service | None, event: ev.ServiceDeployed, at: int) -> Service:
-    new = Revision(event, at)
+    new = Revision(replace(event, scope=None, key=None, digest=None), at)
     if service is None:
         return Service(event.service_id, event.name, (new,), event.revision, event.replicas, at, at)
     former = service.newest
@@ -204,11 +224,12 @@ def _follow(service: Service, instance: Instance, event: ev.Event, at: int) -> d
             return {"instances": _exchanged(service.instances, replace(instance, status=DRAINING, updated_at=at))}
         case ev.InstanceEnded(reason=reason, error=error, retry_at=retry_at):
             rest = tuple(one for one in service.instances if one.id != instance.id)
-            if reason == DRAINED:
-                return {"instances": rest}
+            gone: dict[str, object] = {"instances": rest, "remnants": _remnants(service, instance, reason, at)}
+            if reason in (DRAINED, LEFT):
+                return gone
             failure = Failure(instance.id, instance.host_id, instance.revision, at, reason, error)
-            revisions = _failed(service, failure, retry_at)
-            return {"instances": rest, "failures": _remembered(service.failures, failure), "revisions": revisions}
+            revisions = _failed(service, failure, retry_at, instance.is_short_lived(at))
+            return {**gone, "failures": _remembered(service.failures, failure), "revisions": revisions}
     return {}
 
 
@@ -222,15 +243,25 @@ def _remembered(failures: Iterable[Failure], latest: Failure) -> tuple[Failure, 
     return (*others, latest)[-MOST_FAILURES:]
 
 
-def _failed(service: Service, failure: Failure, retry_at: int) -> tuple[Revision, ...]:
+def _remnants(service: Service, ended: Instance, reason: str, at: int) -> tuple[Remnant, ...]:
+    """What may go on running; of an instance that has failed on its host nothing does."""
+    if reason not in (LEFT, LOST, FAILED):
+        return service.remnants
+    others = tuple(one for one in service.remnants if one.host_id != ended.host_id)
+    return others if reason == FAILED else (*others, Remnant(ended.host_id, ended.revision, at))[-MOST_REMNANTS:]
+
+
+def _failed(service: Service, failure: Failure, retry_at: int, short_lived: bool) -> tuple[Revision, ...]:
     revision = service.revision(failure.revision)
     if revision is None:
         return service.revisions
     retry_at = max(revision.retry_at, retry_at)
+    before = revision.short_lived if short_lived else 0
     if failure.reason != FAILED:
-        return _revised(service, revision.number, retry_at=retry_at)
+        return _revised(service, revision.number, retry_at=retry_at, short_lived=before + (failure.reason == UNCLAIMED))
     count, row = revision.failures + 1, revision.in_a_row + 1
-    return _revised(service, revision.number, retry_at=retry_at, failures=count, in_a_row=row, error=failure.error)
+    changes = {"failures": count, "in_a_row": row, "error": failure.error, "short_lived": before + short_lived}
+    return _revised(service, revision.number, retry_at=retry_at, **changes)
 
 
 def _revised(service: Service, number: int, **changes: object) -> tuple[Revision, ...]:

@@ -40,9 +40,12 @@ class Archive:
             service = services.evolve(service, event, r.at) or service
         return service
 
-    def events(self, stream: str, until: int | None = None) -> list[Record]:
-        """The events of one job, service or host up to position `until` (all, when None), log by log, oldest first."""
-        records = self._store.stream(stream, until)
+    def events(self, stream: str, until: int | None = None, after: int = 0, limit: int | None = None) -> list[Record]:
+        """The events of one job, service or host, log by log, oldest first.
+
+        Those behind position `after` and up to position `until` (all, when None); the first `limit` of them (all, when None).
+        """
+        records = self._store.stream(stream, until, after, limit)
         if JOB_ID.fullmatch(stream) or SERVICE_ID.fullmatch(stream):
             return [record for record in records if record.log == stream[_TAG]]
         return records

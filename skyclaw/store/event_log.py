@@ -101,8 +101,11 @@ class EventLog(Protocol):
         No more than `limit_records`, and no more than one of them when their data is larger than `limit_bytes`. Raises as `tail`.
         """
 
-    def stream(self, stream: str, until: int | None = None) -> list[Record]:
-        """The records of one job or host up to and including position `until`, log by log, in order, verified; raises as `tail`."""
+    def stream(self, stream: str, until: int | None = None, after: int = 0, limit: int | None = None) -> list[Record]:
+        """The records of one job, service or host behind position `after`, up to and including `until`: the first `limit` of them.
+
+        Log by log, in order, verified; raises as `tail`.
+        """
 
     def of_types(self, log: str, types: Sequence[str]) -> list[Record]:
         """All records of these types, which are rare, in order, each verified to follow its predecessor; raises as `tail`."""

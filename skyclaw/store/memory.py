@@ -88,11 +88,11 @@ class MemoryEventLog:
         fitting = [record for record, size in zip(records, sizes, strict=True) if size <= limit_bytes or record is records[0]]
         return list(verified(fitting, last, log, _PLACE))
 
-    def stream(self, stream: str, until: int | None = None) -> list[Record]:
+    def stream(self, stream: str, until: int | None = None, after: int = 0, limit: int | None = None) -> list[Record]:
         """As `EventLog.stream`."""
         with self._open():
-            found = [record for record in self._streams[stream] if until is None or record.seq <= until]
-            found.sort(key=lambda record: (record.log, record.seq))
+            found = [record for record in self._streams[stream] if record.seq > after and (until is None or record.seq <= until)]
+            found = sorted(found, key=lambda record: (record.log, record.seq))[:limit]
             return [checked(record, self._head_at(record.log, record.seq - 1).hash, _PLACE) for record in found]
 
     def of_types(self, log: str, types: Sequence[str]) -> list[Record]:

@@ -35,8 +35,9 @@ _E, _BEFORE, _P = EVENT.c, EVENT.alias().c, PROGRESS.c
 _STREAM = (
     select(EVENT, _BEFORE.hash)
     .outerjoin(_BEFORE.seq.table, and_(_BEFORE.log == _E.log, _BEFORE.seq == _E.seq - 1))
-    .where(_E.stream == bindparam("stream"), _E.seq <= bindparam("until"))
+    .where(_E.stream == bindparam("stream"), _E.seq > bindparam("after"), _E.seq <= bindparam("until"))
     .order_by(_E.log, _E.seq)
+    .limit(bindparam("limit"))
 )
 _ENDS = (
     select(_E.stream, func.max(_E.seq).label("seq"))
@@ -50,6 +51,7 @@ _NEWEST = (
 )
 _CUTS = ("DELETE FROM event WHERE log = ? AND seq >= ?", "DELETE FROM snapshot WHERE log = ? AND seq >= ?")
 _END_OF_TIME = 2**63 - 1  # behind every position
+_ALL = -1  # no limit, in the words of SQLite
 _PROGRESS = (
     select(_P.seq)
     .join_from(PROGRESS, EVENT, and_(_E.log == _P.log, _E.seq == _P.seq, _E.hash == _P.hash))
@@ -133,10 +135,11 @@ class SqliteEventLog:
         last = self.head_at(log, after)
         return list(verified(self._page(log, last, limit_records, limit_bytes), last, log, str(self._database.path)))
 
-    def stream(self, stream: str, until: int | None = None) -> list[Record]:
+    def stream(self, stream: str, until: int | None = None, after: int = 0, limit: int | None = None) -> list[Record]:
         """As `EventLog.stream`; raises DatabaseDamaged, StorageFailed."""
+        until, limit = _END_OF_TIME if until is None else until, _ALL if limit is None else limit
         with self._database.reading() as connection:
-            rows = connection.execute(_STREAM, {"stream": stream, "until": _END_OF_TIME if until is None else until}).all()
+            rows = connection.execute(_STREAM, {"stream": stream, "until": until, "after": after, "limit": limit}).all()
         return self._each_checked(rows)
 
     def of_types(self, log: str, types: Sequence[str]) -> list[Record]:

@@ -51,8 +51,9 @@ class InProcess:
         self.lock: AbstractContextManager[Any] = lock or threading.RLock()
         self._answer(self.queue.own(log, epoch, self.now).answers)
 
-    def stream(self, stream: str, until: int | None = None) -> list[Record]:
-        return [record for record in self.records if record.stream == stream and (until is None or record.seq <= until)]
+    def stream(self, stream: str, until: int | None = None, after: int = 0, limit: int | None = None) -> list[Record]:
+        found = [record for record in self.records if record.stream == stream and record.seq > after]
+        return [record for record in found if until is None or record.seq <= until][:limit]
 
     def newest(self, log: str, types: Sequence[str], before: int | None, limit: int) -> list[tuple[int, str]]:
         fitting = [r for r in reversed(self.records) if r.log == log and r.type in types and (before is None or r.seq < before)]

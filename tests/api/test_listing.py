@@ -96,7 +96,7 @@ def test_jobs_that_were_often_retried_are_passed_by_in_pages_that_read_little(
     monkeypatch.setattr(listing, "MAX_LOOKED_AT", 50)
     read: list[str] = []
     stream = inside.stream
-    monkeypatch.setattr(inside, "stream", lambda name, until=None: read.append(name) or stream(name, until))
+    monkeypatch.setattr(inside, "stream", lambda name, *where: read.append(name) or stream(name, *where))
     pages = [client.get(f"/v1/jobs?status={status}").json]
     while "next" in pages[-1]:
         pages.append(client.get(f"/v1/jobs?status={status}&after={pages[-1]['next']}").json)

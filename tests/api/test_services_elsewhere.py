@@ -73,6 +73,17 @@ def test_a_host_of_the_typescript_version_may_ask_any_coordinator(a: Member, b: 
 
 
 @pytest.mark.usefixtures("known")
+def test_a_host_of_the_typescript_version_is_sent_on_by_who_may_not_know_what_it_is_to_run(a: Member) -> None:
+    unmanaged(a)
+    a.seat.ready = False
+    assert a.post("/v1/hosts/h1/services/claim", {}).status == 503
+    deploy(a)
+    assert a.post("/v1/hosts/h1/services/claim", {}).status == 200
+    a.seat.cut_off = True
+    assert a.post("/v1/hosts/h1/services/claim", {}).status == 503
+
+
+@pytest.mark.usefixtures("known")
 def test_a_host_of_ours_may_ask_any_coordinator(a: Member, b: Member) -> None:
     managed(b)
     deploy(a, env={"A": "canary"})
@@ -96,7 +107,24 @@ def test_nobody_speaks_for_a_coordinator_that_does_not_answer(a: Member, b: Memb
     instance_id = run(b)
     a.gone()
     heard = sync(b, {"instanceId": instance_id, "status": "running", "port": 3100})
-    assert (heard["instances"], heard["stop"], heard["logs"]) == ([], [], [b.tag])
+    assert (heard["instances"], heard["stop"], heard["logs"], heard["partial"]) == ([], [], [b.tag], True)
+
+
+@pytest.mark.usefixtures("known")
+def test_who_has_lost_contact_with_the_voters_of_a_log_does_not_speak_for_it(a: Member, b: Member) -> None:
+    managed(b)
+    deploy(a)
+    run(b)
+    of_another_owner: Any = {"instanceId": f"ins_{a.tag}-0000-4000-8000-000000000000", "status": "running", "port": 3100}
+    a.seat.cut_off = True
+    heard = sync(a, of_another_owner)
+    assert (heard["instances"], heard["stop"], heard["logs"], heard["partial"]) == ([], [], [], True)
+    a.seat.cut_off = False
+    heard = sync(a, of_another_owner)
+    assert (len(heard["instances"]), heard["stop"], heard["logs"]) == (1, [of_another_owner["instanceId"]], [a.tag])
+    assert "partial" not in heard
+    a.seat.ready = False
+    assert sync(a, of_another_owner)["partial"] is True
 
 
 @pytest.mark.usefixtures("known")

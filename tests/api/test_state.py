@@ -54,7 +54,7 @@ def test_each_finished_job_is_read_once_however_often_it_was_retried(
             client.complete(client.claim(), success=success, stdout=str(number))
     read: list[str] = []
     stream = inside.stream
-    monkeypatch.setattr(inside, "stream", lambda name, until=None: read.append(name) or stream(name, until))
+    monkeypatch.setattr(inside, "stream", lambda name, *where: read.append(name) or stream(name, *where))
     monkeypatch.setattr(inside, "newest", None)
     assert [job["result"]["stdout"] for job in client.get("/v1/state").json["jobs"]] == ["0", "1", "2"]
     assert read == ids[::-1]
@@ -68,10 +68,10 @@ def test_a_job_that_goes_on_while_it_is_looked_up_is_shown_as_it_was(
     client.complete(client.claim(), success=False)
     stream = inside.stream
 
-    def stream_after_a_retry(name: str, until: int | None = None) -> list[Record]:
+    def stream_after_a_retry(name: str, *where: int | None) -> list[Record]:
         monkeypatch.setattr(inside, "stream", stream)
         client.post(f"/v1/jobs/{job_id}/retry")
-        return stream(name, until)
+        return stream(name, *where)
 
     monkeypatch.setattr(inside, "stream", stream_after_a_retry)
     [shown] = client.get("/v1/state").json["jobs"]

@@ -127,5 +127,5 @@ class ServiceJudge:
     def _InstanceEnded(self, event: ev.InstanceEnded, _epoch: str, _at: int) -> None:
         instance = self._changed(event.service_id).instances.pop(event.instance_id)
         assert event.reason != "unclaimed" or instance.status == "placed"
-        assert (event.reason == "drained") is (instance.status == "draining")
+        assert (event.reason in ("drained", "left")) is (instance.status == "draining")
         self.ended[event.instance_id] = event.reason

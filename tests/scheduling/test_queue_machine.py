@@ -150,7 +150,7 @@ FAULTS = {
     "leases are not renewed": (Deadlines, "renew", lambda *_: None),
     "a host's word does not renew the leases of its instances": (service_hosts, "_renew", lambda *_: None),
     "instances on a host are not counted": (Books, "count_instances", lambda *_: 0),
-    "services are not looked after": (service_desk, "reap", lambda _: 0),
+    "services are not looked after": (service_desk, "reap", lambda *_: 0),
     "a service's instances are kept, whatever becomes of it": (State, "put_service", _put_without_instances),
     "a claim is never served again once it is parked": (Queue, "_settle", lambda *_: None),
 }

@@ -9,7 +9,7 @@ from skyclaw import events as ev
 from skyclaw.answers import Repeated
 from skyclaw.errors import NotAssigned, UnknownHost, UnknownService
 from skyclaw.services.service import DRAINING, PLACED, RUNNING, STARTING
-from tests.scheduling.making import HOME, Shop, kinds
+from tests.scheduling.making import DAY, HOME, MINUTE, Shop, kinds
 from tests.scheduling.test_queue_logs import OTHER, THIRD, Shops
 from tests.scheduling.test_queue_services import LARGE, deployed
 
@@ -166,6 +166,18 @@ def test_what_was_said_in_a_turn_that_is_not_committed_was_not_said(shop: Shop) 
         shop.turn.take_back()
         assert shop.service() == before
         assert shop.book.renewed == leases
+
+
+def test_while_the_coordinator_slept_no_lease_went_on(shop: Shop) -> None:
+    shop.host()
+    shop.deploy()
+    shop.sync()
+    shop.now += MINUTE
+    assert shop.ask(cmd.Reap(slept_ms=MINUTE - LEASE + 1)).lost == 0
+    shop.now += LEASE
+    assert shop.ask(cmd.Reap(slept_ms=DAY)).lost == 0
+    shop.now += LEASE
+    assert shop.ask(cmd.Reap()).lost == 1
 
 
 # Hosts that ask for one service after the other

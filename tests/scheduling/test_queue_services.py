@@ -1,5 +1,7 @@
 """What may be asked about services, and what follows from it."""
 
+from dataclasses import replace
+
 import pytest
 
 from skyclaw import commands as cmd
@@ -8,7 +10,7 @@ from skyclaw.answers import Claimed, Reaped, Repeated
 from skyclaw.errors import IdempotencyConflict, NotOwner, Refused, SkyclawError, UnknownService
 from skyclaw.scheduling.snapshots import Picture, restore
 from skyclaw.services.service import DRAINING, PLACED, RUNNING, Service
-from tests.scheduling.making import DAY, HOME, MINUTE, Shop, kinds
+from tests.scheduling.making import DAY, HOME, MINUTE, Shop, folded, kinds
 from tests.scheduling.observing import observed
 from tests.scheduling.test_queue_logs import OTHER, Shops
 
@@ -184,6 +186,21 @@ def test_a_repeated_request_has_no_effect_and_the_same_answer(shop: Shop) -> Non
         shop.ask(cmd.Deploy("web", "else", keyed=cmd.Keyed("/v1/services", "k", "another")))
 
 
+@pytest.mark.parametrize(
+    "command", [cmd.Deploy("web", "serve"), cmd.RestartService("web"), cmd.Rollback("web", 1)], ids=["deploy", "restart", "roll back"]
+)
+def test_a_new_revision_cannot_be_kept_without_the_key_of_its_request(shop: Shop, command: cmd.Command) -> None:
+    keyed = cmd.Keyed("/v1/services", "k", "d")
+    shop.host()
+    shop.deploy(), shop.deploy()
+    service = shop.ask(replace(command, keyed=keyed)).service
+    [made] = [event for event in shop.turn.events if isinstance(event, ev.ServiceDeployed)]
+    found = folded(made).keys.find(keyed)
+    assert found is not None
+    assert found.subjects == (service.id,)
+    assert service.newest.asked.key is None
+
+
 def test_the_subject_of_every_change_is_the_service(shop: Shop) -> None:
     shop.host()
     shop.host("h2", None)
@@ -233,6 +250,8 @@ def test_a_restart_from_a_snapshot_has_every_service(shop: Shop) -> None:
     shop.deploy(args=("-v",), env=(("A", "1"),), replicas=2)
     shop.sync("h1"), shop.sync("h2", "failed", error="broke")
     shop.deploy("other", health_path="/")
+    shop.sync("h1", "ended")
+    assert any(service.remnants for service in shop.state.services.values())
     again = restore(list(Picture(shop.state).parts()), shop.state.end)
     assert again.services == shop.state.services
     assert [hash(service) for service in again.services.values()] == [hash(service) for service in shop.state.services.values()]

@@ -153,5 +153,5 @@ class World:
 
 
 def _fields(view: HostView) -> dict[str, Any]:
-    names = ("online", "mode", "capabilities", "capacity", "managed")
+    names = ("online", "mode", "capabilities", "capacity", "managed", "since")
     return {"host_id": view.id, **{name: getattr(view, name) for name in names}}

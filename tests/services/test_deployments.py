@@ -38,6 +38,14 @@ def test_what_is_not_given_stays_as_it_is_and_the_process_is_given_whole() -> No
     )  # fmt: skip
 
 
+def test_an_empty_text_unsets_what_the_former_revision_had() -> None:
+    service = lived(*deployments.deploy(None, FULL, ID))
+    [event] = deployments.deploy(service, Deploy("web", "node", cwd="", health_path="", bundle=""), ID)
+    assert isinstance(event, ev.ServiceDeployed)
+    assert (event.cwd, event.health_path, event.bundle, event.drain_ms) == (None, None, None, 0)
+    assert deployments.deploy(None, Deploy("web", "node", cwd=""), ID) == deployments.deploy(None, Deploy("web", "node"), ID)
+
+
 def test_a_revision_after_a_failed_one_is_like_the_good_one_and_has_a_number_of_its_own() -> None:
     service = lived(deployed(drain_ms=1), GOOD, deployed(2, drain_ms=2), ev.RolloutEnded(ID, 2, False, "exit 1"))
     [event] = deployments.deploy(service, Deploy("web", "node"), ID)

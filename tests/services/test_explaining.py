@@ -70,8 +70,15 @@ def test_hosts_matter_only_when_one_is_looked_for() -> None:
 
 def test_what_may_be_tried_again_does_not_wait() -> None:
     past = [deployed(), placed("a1"), ended("a1", "failed", "exit 1", T0 + SECOND)]
-    assert reasons(*past, now=T0 + SECOND) == ["0 of 1 instances are running"]
+    assert reasons(*past, now=T0 + SECOND) == ["0 of 1 instances are running", "the instance before failed: exit 1"]
     assert reasons(*past, now=T0 + SECOND - 1)[1:] == ["waits 1 s more after its last failure: exit 1"]
+
+
+def test_that_instances_fail_one_after_the_other_is_said_while_the_next_one_is_tried() -> None:
+    past = [deployed(), placed("a1"), ended("a1", "failed", "exit 1"), placed("b1", "b"), ended("b1", "failed", "exit 2"), placed("a2")]
+    assert reasons(*past) == ["0 of 1 instances are running", "an instance is being started on A", "2 instances before failed: exit 2"]
+    assert reasons(*past, told("a2")) == ["1 of 1 instances is running"]
+    assert reasons(*past[:-1], ev.ServiceStopped(ID)) == ["it is stopped"]
 
 
 def test_an_instance_that_finds_no_other_host_is_told_of() -> None:
@@ -84,11 +91,23 @@ def test_an_instance_that_finds_no_other_host_is_told_of() -> None:
 
 
 def test_each_host_is_said_to_be_able_or_not() -> None:
-    views = hosts("a", host("b", mode="draining"), "c")
+    views = hosts("a", host("b", mode="draining"), "c", "d")
     service = lived(deployed(replicas=2), placed("c1", "c"), ended("c1", "failed", "exit 1"), placed("a1"), ended("a1", "lost"))
     assert explain(service, views, T0 + 5 * SECOND)[1] == {
         "a": (True, "could run it, but others are preferred: 5 s ago it was lost there"),
         "b": (False, "is draining"),
         "c": (True, "could run it, but others are preferred: 5 s ago it failed there: exit 1"),
+        "d": (True, "could run it"),
     }
+    assert explain(service, hosts("a", host("b", mode="draining")), T0)[1]["a"] == (
+        True,
+        "could run it, although 0 s ago it was lost there",
+    )
     assert explain(service, hosts("a"), T0 + 10 * MINUTE)[1] == {"a": (True, "could run it")}
+
+
+@pytest.mark.parametrize("error", ["command not allowed: rm", "cwd not allowed: /root"])
+def test_a_host_that_refuses_the_present_revision_is_not_said_to_be_able(error: str) -> None:
+    service = lived(deployed(), placed("a1"), ended("a1", "failed", error))
+    assert explain(service, TWO, T0)[1] == {"a": (False, error), "b": (True, "could run it")}
+    assert explain(lived(deployed(), GOOD, placed("a1"), ended("a1", "failed", error), deployed(2)), hosts("a"), T0)[1]["a"][0]

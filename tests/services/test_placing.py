@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from skyclaw import events as ev
 from skyclaw.services import placing
 from skyclaw.services.service import FAILURE_MS
 from tests.services.making import T0, deployed, draining, ended, host, hosts, lived, placed, running
@@ -77,3 +78,26 @@ def test_a_host_that_is_not_managed_takes_one_of_a_service() -> None:
     assert chosen(service, host("a", managed=False, instances=1)) is None
     assert chosen(service, host("a", managed=False, instances=1), "b") == "b"
     assert chosen(lived(deployed()), host("a", managed=False, instances=1)) == "a"
+
+
+@pytest.mark.parametrize("end", [[draining("a1"), ended("a1", "left")], [ended("a1", "lost")]], ids=["left", "lost"])
+def test_a_host_that_may_still_run_another_revision_and_cannot_be_told_to_end_it_gets_none_until_it_is_restarted(
+    end: list[ev.Event],
+) -> None:
+    service = lived(deployed(), *running("a1"), *end)
+    assert chosen(service, host("a", managed=False)) == "a"
+    service = lived(deployed(), *running("a1"), *end, deployed(2))
+    assert chosen(service, host("a", managed=False), "b") == "b"
+    assert placing.obstacle(service, host("a", managed=False)) == (
+        "may still run revision 1, which it cannot be told to end, until it is restarted"
+    )
+    assert chosen(service, host("a", managed=False, since=T0 + 1)) == "a"
+    assert chosen(service, "a") == "a"
+
+
+def test_of_an_instance_that_was_drained_or_has_failed_nothing_goes_on() -> None:
+    left = [*running("a1"), draining("a1"), ended("a1", "left")]
+    service = lived(deployed(), *left, placed("a2"), ended("a2", "failed", "exit 1"), deployed(2))
+    assert chosen(service, host("a", managed=False)) == "a"
+    service = lived(deployed(), *running("a1"), draining("a1"), ended("a1"), deployed(2))
+    assert chosen(service, host("a", managed=False)) == "a"

@@ -11,7 +11,7 @@ from skyclaw.commands import InstanceNews
 from skyclaw.services import deployments
 from skyclaw.services.placing import HostView
 from skyclaw.services.reconciling import HEALTHY_MS, backoff_ms, expire, reconcile, take_news
-from skyclaw.services.service import Service
+from skyclaw.services.service import STEADY_MS, Service
 from tests.services.making import (
     ID,
     MINUTE,
@@ -228,8 +228,8 @@ def test_a_new_revision_does_not_wait_for_what_another_one_did() -> None:
 def test_a_host_that_cannot_be_told_to_stop_is_free_at_once() -> None:
     views = hosts(host("a", managed=False, instances=1))
     past = [deployed(), *running("a1"), GOOD]
-    assert decided(*past, ev.ServiceStopped(ID), views=views) == ["-a1 stopped", "xa1 drained"]
-    assert decided(*past, ev.ServiceRemoved(ID), views=views) == ["-a1 removed", "xa1 drained", "ServiceForgotten"]
+    assert decided(*past, ev.ServiceStopped(ID), views=views) == ["-a1 stopped", "xa1 left"]
+    assert decided(*past, ev.ServiceRemoved(ID), views=views) == ["-a1 removed", "xa1 left", "ServiceForgotten"]
     assert decided(*past, ev.ServiceRemoved(ID), draining("a1"), views={}) == []
 
 
@@ -306,7 +306,7 @@ def waits(world: World) -> int:
     return seconds
 
 
-def test_a_service_that_fails_again_and_again_is_tried_more_and_more_rarely_until_it_runs_once() -> None:
+def test_a_service_that_fails_again_and_again_is_tried_more_and_more_rarely_until_it_runs_for_long() -> None:
     world = World("a", "b")
     world.deploy("broken")
     found = []
@@ -317,6 +317,45 @@ def test_a_service_that_fails_again_and_again_is_tried_more_and_more_rarely_unti
     assert found == [1, 2, 4, 8, 16, 32, 60, 60]
     world.run_all(fails="")
     assert world.alive.status == "running"
+    world.pass_time(STEADY_MS)
+    world.run_all()
+    assert waits(world) == 1
+
+
+def test_a_service_that_gets_healthy_and_fails_again_and_again_is_tried_more_and_more_rarely_too() -> None:
+    world = World("a", "b")
+    world.deploy("broken")
+    found = []
+    for _ in range(8):
+        world.run_all(fails="")
+        world.pass_time(20 * SECOND)
+        assert world.alive.status == "running"
+        world.run_all()
+        found.append(waits(world))
+    assert found == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_a_service_that_nobody_takes_up_is_placed_more_and_more_rarely() -> None:
+    world = World("a")
+    world.deploy("fine")
+    found = []
+    for _ in range(8):
+        world.pass_time(15 * SECOND)
+        world.expire(world.alive.instances[0])
+        found.append(waits(world))
+    assert found == [0, 1, 2, 4, 8, 16, 32, 60]
+    assert world.alive.status == "pending"
+
+
+def test_one_that_lived_for_long_and_was_lost_ends_the_row() -> None:
+    world = World("a", "b")
+    world.deploy("broken")
+    for _ in range(3):
+        world.run_all()
+        waits(world)
+    world.run_all(fails="")
+    world.pass_time(STEADY_MS)
+    world.expire(world.alive.instances[0])
     world.run_all()
     assert waits(world) == 1
 

@@ -34,9 +34,9 @@ class CountedLog(MemoryEventLog):
         self.reads.update(ends=1)
         return super().last(log, streams)
 
-    def stream(self, stream: str, until: int | None = None) -> list[Record]:
+    def stream(self, stream: str, until: int | None = None, after: int = 0, limit: int | None = None) -> list[Record]:
         self.reads.update(streams=1)
-        return super().stream(stream, until)
+        return super().stream(stream, until, after, limit)
 
 
 @pytest.fixture

@@ -214,6 +214,15 @@ def test_a_stream_is_told_in_order_and_up_to_a_position(event_log: EventLog) -> 
     assert event_log.stream("job_nobody") == []
 
 
+def test_a_stream_is_told_piece_by_piece(event_log: EventLog) -> None:
+    of_a = [record for record in fill(event_log, 20) if record.stream == "job_a"]
+    for after in range(22):
+        later = [record for record in of_a if record.seq > after]
+        assert event_log.stream("job_a", after=after) == later
+        for limit in range(4):
+            assert event_log.stream("job_a", 15, after, limit) == [record for record in later if record.seq <= 15][:limit]
+
+
 # The newest
 
 

@@ -133,13 +133,16 @@ def test_the_longer_the_row_of_failures_the_later_the_next_one_is_tried(world: T
     assert (world.service.present.failures, world.service.present.error) == (8, "exit 1")
 
 
-def test_an_instance_that_was_running_ends_the_row(world: Traveller) -> None:
+def test_an_instance_that_was_there_for_five_minutes_ends_the_row(world: Traveller) -> None:
     world.deploy()
     for _ in range(3):
         world.sync(status="failed")
         world.clock.tick(timedelta(seconds=10))
         world.sync()
         world.later(0)
+        world.sync()
+    for _ in range(30):
+        world.later(10)
         world.sync()
     world.sync(status="failed")
     assert world.later(0.999) == 0
