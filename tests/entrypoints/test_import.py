@@ -60,13 +60,13 @@ class Taker:
 
 
 @pytest.fixture
-def old() -> OldCoordinator:
+def former() -> OldCoordinator:
     return OldCoordinator()
 
 
 @pytest.fixture
-def old(old: OldCoordinator) -> Iterator[ScriptedServer]:
-    with serving(old.script) as server:
+def old(former: OldCoordinator) -> Iterator[ScriptedServer]:
+    with serving(former.script) as server:
         yield server
 
 
@@ -127,17 +127,19 @@ def test_another_token_is_asked_for(ask: Callable[..., Said], taker: Taker, toke
     assert taker.pages == []
 
 
-def test_an_old_one_without_a_token_needs_none(ask: Callable[..., Said], old: OldCoordinator, old: ScriptedServer) -> None:
-    old.token = None
+def test_an_old_one_without_a_token_needs_none(ask: Callable[..., Said], former: OldCoordinator, old: ScriptedServer) -> None:
+    former.token = None
     assert ask(token="").code == 0
     assert all("x-skyclaw-token" not in asked.headers for asked in old.asked)
 
 
-def test_pages_are_small_and_in_the_order_in_which_jobs_were_created(ask: Callable[..., Said], old: OldCoordinator, taker: Taker) -> None:
+def test_pages_are_small_and_in_the_order_in_which_jobs_were_created(
+    ask: Callable[..., Said], former: OldCoordinator, taker: Taker
+) -> None:
     payload = {"kind": "shell", "command": "true"}
     times = [f"2026-11-20T{n // 3600:02d}:{n // 60 % 60:02d}:{n % 60:02d}.000Z" for n in range(450)]
-    old.state["jobs"] = [{"id": f"job_{n}", "status": "queued", "createdAt": times[n], "payload": payload} for n in reversed(range(450))]
-    old.state["hosts"], old.state["services"] = [], []
+    former.state["jobs"] = [{"id": f"job_{n}", "status": "queued", "createdAt": times[n], "payload": payload} for n in reversed(range(450))]
+    former.state["hosts"], former.state["services"] = [], []
     said = ask()
     assert said.out == "hosts 0 (0 new), queued 450 (450 new), finished 0 (0 new), services 0\n"
     assert [len(page["jobs"]) for page in taker.pages] == [200, 200, 50]
@@ -145,12 +147,12 @@ def test_pages_are_small_and_in_the_order_in_which_jobs_were_created(ask: Callab
     assert {page["source"] for page in taker.pages} == {"node-a"}
 
 
-def test_large_outputs_make_pages_shorter_and_giant_ones_are_cut(ask: Callable[..., Said], old: OldCoordinator, taker: Taker) -> None:
+def test_large_outputs_make_pages_shorter_and_giant_ones_are_cut(ask: Callable[..., Said], former: OldCoordinator, taker: Taker) -> None:
     def job(number: int, length: int) -> dict[str, Any]:
         result = {"durationMs": 1, "exitCode": 0, "stdout": "x" * length, "stderr": ""}
         return {"id": f"job_{number}", "status": "completed", "createdAt": f"{number}", "payload": {"kind": "shell"}, "result": result}
 
-    old.state["jobs"] = [*(job(n, 1_000_000) for n in range(7)), job(7, 9_000_000)]
+    former.state["jobs"] = [*(job(n, 1_000_000) for n in range(7)), job(7, 9_000_000)]
     assert ask().code == 0
     pages = [page["jobs"] for page in taker.pages if "jobs" in page]
     assert [len(page) for page in pages] == [3, 3, 2]
@@ -159,10 +161,10 @@ def test_large_outputs_make_pages_shorter_and_giant_ones_are_cut(ask: Callable[.
     assert stdout.endswith("x\n[output truncated]\n")
 
 
-def test_text_as_javascript_cuts_it_arrives(ask: Callable[..., Said], old: OldCoordinator, taker: Taker) -> None:
-    old.state["jobs"] = old.state["jobs"][:1]
-    old.state["jobs"][0]["result"]["stdout"] = "half a fox \ud83e"
-    old.raw = json.dumps(old.state).encode()
+def test_text_as_javascript_cuts_it_arrives(ask: Callable[..., Said], former: OldCoordinator, taker: Taker) -> None:
+    former.state["jobs"] = former.state["jobs"][:1]
+    former.state["jobs"][0]["result"]["stdout"] = "half a fox \ud83e"
+    former.raw = json.dumps(former.state).encode()
     assert ask().code == 0
     assert taker.pages[-1]["jobs"][0]["result"]["stdout"] == "half a fox \N{REPLACEMENT CHARACTER}"
 
@@ -251,13 +253,15 @@ def test_what_is_no_address_is_a_wrong_command(call: Call, typed: str) -> None:
     assert "is not the address of a coordinator" in said.err
 
 
-def test_a_state_without_end_is_not_read_to_the_end(monkeypatch: pytest.MonkeyPatch, ask: Callable[..., Said], old: OldCoordinator) -> None:
+def test_a_state_without_end_is_not_read_to_the_end(
+    monkeypatch: pytest.MonkeyPatch, ask: Callable[..., Said], former: OldCoordinator
+) -> None:
     monkeypatch.setattr(foreign_state, "MAX_BYTES", 1000)
     assert "answer too large" in ask().err
 
 
 def test_ctrl_c_says_how_far_it_has_come(
-    old: OldCoordinator, old: ScriptedServer, taker: Taker, environ: dict[str, str], tmp_path: Path
+    former: OldCoordinator, old: ScriptedServer, taker: Taker, environ: dict[str, str], tmp_path: Path
 ) -> None:
     come, go = threading.Event(), threading.Event()
 
