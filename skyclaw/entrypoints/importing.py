@@ -1,5 +1,9 @@
-"""`skyclaw import`: takes over what a coordinator of the TypeScript version has, its hosts and its jobs, as often as one likes."""
+"""`skyclaw import`: takes over what a coordinator of the TypeScript version has, its hosts, jobs and services, as often as one likes.
 
+A service is deployed under its name, unless there is one of that name here; of several there with one name the newest one is.
+"""
+
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +21,8 @@ PAGE_RECORDS, PAGE_BYTES = 200, 3 * 1024 * 1024
 LARGEST_OUTPUT, CUT = 1024 * 1024, "\n[output truncated]\n"  # characters of one stream
 TIMEOUT_S, PATIENCE_S = 30.0, 60.0
 SHOWN = 10  # refused records that are named
+INVALID = 400
+OF_A_SERVICE = ("name", "command", "args", "cwd", "env", "replicas", "requiredCapabilities")
 KINDS = {"queued": "queued", "leased": "queued", "completed": "finished", "failed": "finished"}
 
 
@@ -25,7 +31,7 @@ class Tally:
     """What was found, and what of it was new."""
 
     found: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("hosts", "queued", "finished", "services"), 0))
-    new: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("hosts", "queued", "finished"), 0))
+    new: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("hosts", "queued", "finished", "services"), 0))
     leased: int = 0
     refused: list[dict[str, Any]] = field(default_factory=list)
 
@@ -33,9 +39,8 @@ class Tally:
     def sentence(self) -> str:
         """The summary, as one line."""
         parts = [f"{name} {self.found[name]:,} ({self.new[name]:,} new)" for name in self.new]
-        services = f"services {self.found['services']:,}" + (" (not taken over yet)" if self.found["services"] else "")
         refused = [f"refused {len(self.refused):,}"] if self.refused else []
-        return ", ".join([*parts, services, *refused])
+        return ", ".join([*parts, *refused])
 
 
 def import_state(session: Session, words: Sequence[str], token: str = "", json: bool = False) -> int:
@@ -54,6 +59,7 @@ def import_state(session: Session, words: Sequence[str], token: str = "", json: 
     ours = Coordinators(session.settings.urls, session.settings.token, TIMEOUT_S, PATIENCE_S, tell=tell)
     try:
         _take_over(ours, str(state.get("nodeId") or source)[:256], hosts, jobs, tally)
+        _deploy(ours, services, tally)
     except KeyboardInterrupt:
         rendering.say(f"so far: {tally.sentence}; the same command goes on from here")
         raise
@@ -100,6 +106,25 @@ def _take_over(ours: Coordinators, source: str, hosts: list[dict[str, Any]], job
         for kind in filter(None, map(kinds.get, answer["new"]["jobs"])):
             tally.new[kind] += 1
         tally.refused += answer["refused"]
+
+
+def _deploy(ours: Coordinators, services: list[dict[str, Any]], tally: Tally) -> None:
+    if not services:
+        return
+    known = {service["name"] for service in ours.get("/v1/services")["services"]}
+    newest = {service.get("name"): service for service in sorted(services, key=lambda one: str(one.get("createdAt", "")))}
+    for name, service in newest.items():
+        if name in known:
+            continue
+        asked = {field: service[field] for field in OF_A_SERVICE if field in service}
+        try:
+            ours.post("/v1/services", asked, key=f"import-{hashlib.sha256(orjson.dumps(service)).hexdigest()}")
+        except ServerRefused as refusal:
+            if refusal.status != INVALID:
+                raise
+            tally.refused.append({"id": str(service.get("id") or name), "error": refusal.error})
+        else:
+            tally.new["services"] += 1
 
 
 def _pages(records: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

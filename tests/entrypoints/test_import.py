@@ -46,9 +46,12 @@ class Taker:
     def __init__(self) -> None:
         self.pages: list[dict[str, Any]] = []
         self.known: set[str] = set()
+        self.services: dict[str, dict[str, Any]] = {}
         self.before: Callable[[Asked], Reply | None] = lambda _: None
 
     def script(self, asked: Asked) -> Reply:
+        if asked.path == "/v1/services":
+            return self._services(asked)
         own = self.before(asked)
         if own is not None:
             return own
@@ -57,6 +60,14 @@ class Taker:
         new = {kind: [one["id"] for one in page.get(kind, []) if one["id"] not in self.known] for kind in ("jobs", "hosts")}
         self.known.update(new["jobs"], new["hosts"])
         return Reply(say={"ok": True, "nodeId": "n", "log": "aaaaaaaa", "new": new, "refused": []})
+
+    def _services(self, asked: Asked) -> Reply:
+        if asked.method == "GET":
+            return Reply(say={"services": [{"name": name} for name in self.services]})
+        if asked.json["name"] == "A B":
+            return Reply(400, {"error": "name must be a name", "code": "invalid"})
+        self.services[asked.json["name"]] = asked.json
+        return Reply(say={"service": asked.json})
 
 
 @pytest.fixture
@@ -95,18 +106,23 @@ def test_a_whole_coordinator_moves_into_a_real_one_and_moving_again_changes_noth
     try:
         said = call("import", old.url, "--token", THEIRS, **settings)
         assert said.code == 0, said.err
-        assert said.out == "hosts 3 (3 new), queued 4 (4 new), finished 4 (4 new), services 2 (not taken over yet)\n"
+        assert said.out == "hosts 3 (3 new), queued 4 (4 new), finished 4 (4 new), services 2 (2 new)\n"
         assert "1 of the queued jobs were running there, and will run here again" in said.err
         states = [coordinator.get("/v1/state")]
         said = call("import", old.url, "--token", THEIRS, **settings)
-        assert said.out == "hosts 3 (0 new), queued 4 (0 new), finished 4 (0 new), services 2 (not taken over yet)\n"
+        assert said.out == "hosts 3 (0 new), queued 4 (0 new), finished 4 (0 new), services 2 (0 new)\n"
+        services = coordinator.get("/v1/services")["services"]
+        assert [(one["name"], one["command"], one["args"], one["replicas"], one["revision"]) for one in services] == [
+            ("my-ts-api", "node", ["dist/server.js"], 1, 1),
+            ("broken", "nope", [], 2, 1),
+        ]
         coordinator.kill()
         coordinator.start()
         states.append(coordinator.get("/v1/state"))
         assert [[(job["id"], job["version"], job["status"]) for job in state["jobs"]] for state in states[1:]] == [
             [(job["id"], job["version"], job["status"]) for job in states[0]["jobs"]]
         ]
-        assert call("import", old.url, "--token", THEIRS, **settings).out.count("(0 new)") == 3
+        assert call("import", old.url, "--token", THEIRS, **settings).out.count("(0 new)") == 4
         first = next(job for job in states[0]["jobs"] if job["payload"].get("command") == "bash")
         assert call("logs", first["id"].split("-", 1)[1], **settings).out == "hello\n"
     finally:
@@ -141,7 +157,7 @@ def test_pages_are_small_and_in_the_order_in_which_jobs_were_created(
     former.state["jobs"] = [{"id": f"job_{n}", "status": "queued", "createdAt": times[n], "payload": payload} for n in reversed(range(450))]
     former.state["hosts"], former.state["services"] = [], []
     said = ask()
-    assert said.out == "hosts 0 (0 new), queued 450 (450 new), finished 0 (0 new), services 0\n"
+    assert said.out == "hosts 0 (0 new), queued 450 (450 new), finished 0 (0 new), services 0 (0 new)\n"
     assert [len(page["jobs"]) for page in taker.pages] == [200, 200, 50]
     assert [job["id"] for page in taker.pages for job in page["jobs"]] == [f"job_{n}" for n in range(450)]
     assert {page["source"] for page in taker.pages} == {"node-a"}
@@ -174,16 +190,30 @@ def test_what_is_refused_is_named_and_makes_the_exit_code_1(ask: Callable[..., S
     taker.before = lambda asked: Reply(say={"new": {"jobs": [], "hosts": []}, "refused": refused if "jobs" in asked.json else []})
     said = ask()
     assert (said.code, said.err.count("payload.kind is required")) == (1, 10)
-    assert said.out.endswith("services 2 (not taken over yet), refused 12\n")
+    assert said.out.endswith("services 2 (2 new), refused 12\n")
     assert "and 2 more; --json names them all" in said.err
     assert "\x1b" not in said.err
     assert len(json.loads(ask("--json").out)["refused"]) == 12
 
 
+def test_a_service_is_deployed_unless_its_name_is_taken_and_the_newest_of_a_name_counts(
+    ask: Callable[..., Said], former: OldCoordinator, taker: Taker
+) -> None:
+    api, *_ = former.state["services"]
+    newer = {**api, "createdAt": "2026-11-21T00:00:00.000Z", "command": "newer", "env": {"A": "1"}, "id": "svc_2"}
+    former.state["services"] = [newer, api, {**api, "name": "here"}, {**api, "name": "A B", "id": "svc_3"}]
+    taker.services["here"] = {"name": "here"}
+    said = ask()
+    assert (said.code, said.out) == (1, "hosts 3 (3 new), queued 4 (4 new), finished 4 (4 new), services 4 (1 new), refused 1\n")
+    assert "refused svc_3: name must be a name" in said.err
+    wanted = {"name": "my-ts-api", "command": "newer", "args": ["dist/server.js"], "env": {"A": "1"}, "replicas": 1}
+    assert taker.services == {"here": {"name": "here"}, "my-ts-api": {**wanted, "requiredCapabilities": ["service-host"]}}
+
+
 def test_json_counts_the_same(ask: Callable[..., Said]) -> None:
     assert json.loads(ask("--json").out) == {
         "found": {"hosts": 3, "queued": 4, "finished": 4, "services": 2},
-        "new": {"hosts": 3, "queued": 4, "finished": 4},
+        "new": {"hosts": 3, "queued": 4, "finished": 4, "services": 2},
         "leased": 1,
         "refused": [],
     }
