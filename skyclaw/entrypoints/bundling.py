@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from skyclaw.entrypoints import rendering
+from skyclaw.entrypoints.finding import listed
 from skyclaw.entrypoints.session import Session
 from skyclaw.errors import ServerRefused, UsageWrong
 from skyclaw.outside import bundles
@@ -22,14 +23,29 @@ def sent(session: Session, folder: str) -> str:
     if not Path(folder).is_dir():
         raise UsageWrong(f"--bundle={folder} is not a folder")
     with bundles.packed(Path(folder)) as bundle:
+        rendering.say(_told(bundle))
         try:
             _send(session, bundle)
         except ServerRefused as refusal:
             if refusal.status != TOO_LARGE:
                 raise
-            limit = "more than the coordinator's SKYCLAW_MAX_BUNDLE_BYTES"
-            raise UsageWrong(f"--bundle={folder} makes {bundle.bytes} bytes, {limit}; leave some out with a .gitignore file") from refusal
+            limit, remedy = "more than the coordinator's SKYCLAW_MAX_BUNDLE_BYTES", f"leave some out with a {bundle.rules} file"
+            raise UsageWrong(f"--bundle={folder} makes {bundle.bytes} bytes, {limit}; {remedy}") from refusal
         return bundle.sha256
+
+
+def _told(bundle: bundles.Packed) -> str:
+    """What is in the bundle and what is not, in one line."""
+    said = f"bundle: {bundle.files} {'file' if bundle.files == 1 else 'files'}, {_size(bundle.bytes)}"
+    if not bundle.left_out:
+        return said
+    return f"{said}; left out: {listed(bundle.left_out)} ({bundle.rules})"
+
+
+def _size(size: int) -> str:
+    """A number of bytes in the largest unit of which it has one."""
+    unit, name = next(((unit, name) for unit, name in ((1_000_000, "MB"), (1_000, "kB")) if size >= unit), (1, "bytes"))
+    return f"{round(size / unit)} {name}"
 
 
 def _send(session: Session, bundle: bundles.Packed) -> None:

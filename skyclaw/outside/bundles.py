@@ -1,7 +1,7 @@
 """Folders that are sent along with a service, as tar.gz archives.
 
 Packing: the same tree always becomes the same archive, whoever packs it and when: entries in order, no times, no owners, modes 755 and 644.
-What `.gitignore` files in the folder and below it leave out is left out, and so is every `.git`.
+What a `.skyclawignore` file in the folder leaves out is left out, or what its `.gitignore` files do, and so is every `.git`.
 
 Unpacking trusts nobody. An archive may hold files, folders and symlinks, each once and below the top; nothing goes through a link; no link
 leads out of the folder; and what all of it takes, its headers included, is counted while it is decompressed. A folder is there with all
@@ -22,25 +22,18 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple, cast
+from typing import IO, NamedTuple, cast
 
-from skyclaw.errors import Invalid
+from skyclaw.outside.bundle_contents import BundleWrong, Contents, cannot_be_packed
 from skyclaw.outside.removing import removal
 from skyclaw.outside.workdirs import fresh_directory
 
-if TYPE_CHECKING:
-    from skyclaw.outside.ignoring import Ignoring
+__all__ = ["BOUNDS", "Bounds", "BundleWrong", "Packed", "packed", "unpack"]
 
 _FOLDER_MODE, _PROGRAM_MODE, _FILE_MODE, _LINK_MODE = 0o755, 0o755, 0o644, 0o777
 _MOST_AT_ONCE = 1 << 20  # an honest header is far smaller, and files are read in small pieces
 _NAMES_NOTHING = (errno.ENAMETOOLONG, errno.ENOENT, errno.EINVAL, errno.EILSEQ)
 _DAMAGED = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, OverflowError, RecursionError)
-
-
-class BundleWrong(Invalid):
-    """The folder or archive cannot be used as a bundle."""
-
-    code = "bundle_wrong"
 
 
 class Bounds(NamedTuple):
@@ -51,11 +44,14 @@ class Bounds(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """An archive on the disk, its hash and its size."""
+    """An archive on the disk, its hash, its size, how many files and links are in it, and the paths that the rules in `rules` left out."""
 
     path: Path
     sha256: str
     bytes: int
+    files: int
+    left_out: tuple[str, ...]
+    rules: str
 
 
 BOUNDS = Bounds()
@@ -64,19 +60,21 @@ BOUNDS = Bounds()
 @contextmanager
 def packed(folder: Path, bounds: Bounds = BOUNDS) -> Iterator[Packed]:
     """The archive of a folder, which is deleted afterwards; raises BundleWrong, with the name of what stands in the way."""
+    contents, files = Contents(folder), 0
     with tempfile.NamedTemporaryFile(prefix="skyclaw-", suffix=".tar.gz") as file:
         with (
             gzip.GzipFile("", "wb", fileobj=file, mtime=0) as stream,
             tarfile.open(fileobj=cast(IO[bytes], stream), mode="w", format=tarfile.PAX_FORMAT) as archive,
         ):
-            for count, path in enumerate(_wanted(folder), 1):
+            for count, path in enumerate(contents, 1):
                 if count > bounds.members:
-                    raise BundleWrong(f"{folder} has more than {bounds.members} entries; leave some out with a .gitignore file")
-                _add(archive, folder, path, bounds.bytes)
+                    raise BundleWrong(f"{folder} has more than {bounds.members} entries; leave some out with a {contents.rules} file")
+                files += _add(archive, folder, path, bounds.bytes)
         file.flush()
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-        yield Packed(Path(file.name), digest, os.fstat(file.fileno()).st_size)
+        size = os.fstat(file.fileno()).st_size
+        yield Packed(Path(file.name), digest, size, files, tuple(sorted(contents.left_out)), contents.rules)
 
 
 def unpack(archive: Path, folder: Path, bounds: Bounds = BOUNDS) -> None:
@@ -101,54 +99,16 @@ def unpack(archive: Path, folder: Path, bounds: Bounds = BOUNDS) -> None:
 # What goes into an archive.
 
 
-def _wanted(top: Path) -> Iterator[str]:
-    """The entries of a folder that are not left out, each after the folder that it is in, by their paths from the top."""
-    waiting: list[tuple[str, tuple[Ignoring, ...]]] = [("", ())]
-    while waiting:
-        folder, rules = waiting.pop()
-        if folder:
-            yield folder.removesuffix("/")
-        if folder and not folder.endswith("/"):
-            continue
-        entries, rules = _listed(top, folder, rules)
-        for entry in reversed(entries):
-            is_folder = entry.is_dir(follow_symlinks=False)
-            path = f"{folder}{entry.name}{'/' if is_folder else ''}"
-            if entry.name != ".git" and not _is_ignored(rules, path):
-                waiting.append((path, rules))
-
-
-def _listed(top: Path, folder: str, rules: "tuple[Ignoring, ...]") -> "tuple[list[os.DirEntry[str]], tuple[Ignoring, ...]]":
-    """What is in a folder, in order, and the rules for it."""
-    try:
-        with os.scandir(top / folder) as found:
-            entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
-        if any(entry.name == ".gitignore" and entry.is_file(follow_symlinks=False) for entry in entries):
-            rules = (*rules, _rules(folder, (top / folder / ".gitignore").read_bytes()))
-    except OSError as error:
-        raise _cannot_be_packed(folder or str(top), error) from error
-    return entries, rules
-
-
-def _rules(folder: str, text: bytes) -> "Ignoring":
-    from skyclaw.outside.ignoring import Ignoring  # here: no host needs it, and it takes long to load
-
-    return Ignoring(folder, text)
-
-
-def _is_ignored(rules: "tuple[Ignoring, ...]", path: str) -> bool:
-    """What the file that is nearest says of it, of those that say something. A folder's path ends with a slash."""
-    return next((said for rule in reversed(rules) if (said := rule.ignores(path)) is not None), False)
-
-
-def _add(archive: tarfile.TarFile, top: Path, path: str, most_bytes: int) -> None:
+def _add(archive: tarfile.TarFile, top: Path, path: str, most_bytes: int) -> bool:
+    """Put an entry into the archive; says whether it is a file or a link."""
     member = tarfile.TarInfo(path)
     try:
         found = os.lstat(top / path)
         if stat.S_ISDIR(found.st_mode):
             member.type, member.mode = tarfile.DIRTYPE, _FOLDER_MODE
             archive.addfile(member)
-        elif stat.S_ISLNK(found.st_mode):
+            return False
+        if stat.S_ISLNK(found.st_mode):
             member.type, member.mode, member.linkname = tarfile.SYMTYPE, _LINK_MODE, os.readlink(top / path)
             if not _stays_inside(str(top), path, member.linkname):
                 raise BundleWrong(f"{path} is a link that leads out of the folder: {member.linkname}")
@@ -158,7 +118,8 @@ def _add(archive: tarfile.TarFile, top: Path, path: str, most_bytes: int) -> Non
         else:
             raise BundleWrong(f"{path} is neither a file nor a folder nor a link")
     except OSError as error:
-        raise _cannot_be_packed(path, error) from error
+        raise cannot_be_packed(path, error) from error
+    return True
 
 
 def _add_file(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path, most_bytes: int) -> None:
@@ -168,10 +129,6 @@ def _add_file(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path, mos
         if archive.offset + member.size > most_bytes:
             raise BundleWrong(f"with {member.name} the folder has more than {most_bytes} bytes; leave some out with a .gitignore file")
         archive.addfile(member, file)
-
-
-def _cannot_be_packed(path: str, error: OSError) -> BundleWrong:
-    return BundleWrong(f"{path} cannot be packed: {error.strerror or error}")
 
 
 def _stays_inside(top: str, path: str, target: str) -> bool:

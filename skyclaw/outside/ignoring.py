@@ -1,4 +1,4 @@
-"""What a `.gitignore` file leaves out of a folder."""
+"""What a `.gitignore` file, or one of its kind, leaves out of a folder."""
 
 import re
 import warnings

@@ -191,6 +191,28 @@ def test_everything_of_git_is_left_out_wherever_it_is(tmp_path: Path) -> None:
     assert names(app) == [".github", ".github/x", ".gitignore", "deep", "module"]
 
 
+def test_a_file_of_our_own_takes_the_place_of_every_gitignore(tmp_path: Path) -> None:
+    tree = {
+        ".skyclawignore": ".env\n/secret/\n!dist\n",
+        ".gitignore": "dist\n*.js\n",
+        "sub/.gitignore": "*\n",
+        "dist/a.js": "",
+        ".git/x": "",
+    }
+    app = plant(tmp_path / "app", {**tree, ".env": "", "sub/.env": "", "sub/x": "", "secret/y": "", "sub/.skyclawignore": "x"})
+    with packed(app) as bundle:
+        unpack(bundle.path, tmp_path / "out")
+    files = {name for name, (mode, _) in tree_of(tmp_path / "out").items() if not mode.startswith("d")}
+    assert files == {".gitignore", "dist/a.js", "sub/.gitignore", "sub/.skyclawignore", "sub/x"}
+    assert (bundle.files, bundle.left_out, bundle.rules) == (5, (".env", "secret/", "sub/.env"), ".skyclawignore")
+
+
+def test_of_what_is_left_out_the_topmost_paths_are_told(tmp_path: Path) -> None:
+    app = plant(tmp_path / "app", {".gitignore": "dist\n", "dist/a/b": "", "sub/dist/c": "", "sub/d": "", ".git/x": ""})
+    with packed(app) as bundle:
+        assert (bundle.files, bundle.left_out, bundle.rules) == (2, ("dist/", "sub/dist/"), ".gitignore")
+
+
 def test_a_gitignore_that_is_a_link_or_a_folder_has_no_rules(tmp_path: Path) -> None:
     app = plant(tmp_path / "app", {"rules": "*", "sub/.gitignore/x": ""})
     (app / ".gitignore").symlink_to("rules")
