@@ -11,6 +11,7 @@ from api.fields import Strict, problem, shown, wrong
 KIND = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 MAX_ARGS, MAX_ENV, DAY_MS = 1024, 1024, 86_400_000
 ENV_NAME = re.compile(r"(?!LD_|DYLD_|SKYCLAW_)[A-Za-z_][A-Za-z0-9_]{0,127}")
+ENV_RULE = "at most 128 letters, digits and underscores, no digit first, and none that begins with LD_, DYLD_ or SKYCLAW_"
 TEXTS = {"shell": ("cwd",), "openclaw-run": ("openclawDir", "cwd"), "automaton-run": ("automatonDir", "cwd")}
 
 
@@ -77,6 +78,6 @@ def check_env(env: Any) -> None:
         raise problem(f"must be an object of at most {MAX_ENV} texts")
     for name, text in env.items():
         if not ENV_NAME.fullmatch(name):
-            raise problem(f"must have names that a job may set, unlike {shown(name)}")
+            raise problem(f"must have names that a job may set: {ENV_RULE}; unlike {shown(name)}")
         if not isinstance(text, str):
             raise wrong("a text", text, name)

@@ -46,6 +46,13 @@ class ServiceName(Required):
         return name
 
 
+class Clearable(Text):
+    """A text of a certain form, or an empty one: none, whatever the former revision has."""
+
+    def read(self, value: Any) -> str:
+        return value if value == "" else super().read(value)
+
+
 class Args(Strict):
     """A list of texts."""
 
@@ -67,7 +74,7 @@ class ServiceEnv(Strict):
 class HealthCheck(Strict):
     """`{path?, timeoutMs?}`, as a pair."""
 
-    PATH = Text(HEALTH_PATH, "a path of at most 1024 visible ASCII characters that begins with /")
+    PATH = Clearable(HEALTH_PATH, "a path of at most 1024 visible ASCII characters that begins with /")
     TIMEOUT = Whole(MIN_HEALTH_MS, MAX_HEALTH_MS)
 
     def read(self, value: Any) -> Health:
@@ -93,13 +100,13 @@ class DeployRequest(Closed):
     name = ServiceName(SERVICE, NAME_RULE, required=True, error_messages=NULL_IS_MISSING)
     command = Required(COMMAND, "a text of 1 to 4096 characters", required=True, error_messages=NULL_IS_MISSING)
     args = Args(load_default=())
-    cwd = Text(FOLDER, "a text of 1 to 4096 characters", load_default=None)
+    cwd = Clearable(FOLDER, "a text of 1 to 4096 characters", load_default=None)
     env = ServiceEnv(load_default=())
     replicas = Whole(1, MAX_REPLICAS, load_default=None)
     required = Capabilities(data_key="requiredCapabilities", load_default=None)
     health = HealthCheck(load_default=(None, None))
     drain_ms = Whole(0, MAX_DRAIN_MS, data_key="drainMs", load_default=None)
-    bundle = Text(SHA256, "the SHA-256 of a bundle: 64 hexadecimal digits in lower case", load_default=None)
+    bundle = Clearable(SHA256, "the SHA-256 of a bundle: 64 hexadecimal digits in lower case", load_default=None)
 
 
 class ScaleRequest(Closed):

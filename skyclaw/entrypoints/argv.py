@@ -102,7 +102,7 @@ def _take(verb: Verb, word: str, left: list[str], options: dict[str, Any]) -> No
         return
     if not equals:
         value = _next_value(verb, option, left)
-    if not value:
+    if not value and not (equals and option.may_be_empty):
         raise UsageWrong(f"{verb.name}: {name} is empty; write {option.typed}, or leave it out")
     if option.kind == "list":
         options.setdefault(option.name, []).append(value)
@@ -114,7 +114,7 @@ def _take(verb: Verb, word: str, left: list[str], options: dict[str, Any]) -> No
 
 def _next_value(verb: Verb, option: Option, left: list[str]) -> str:
     if not left or left[0].startswith("-"):
-        raise UsageWrong(f"{verb.name}: --{option.name} needs a value; write {option.typed}")
+        raise UsageWrong(f"{verb.name}: --{option.name} needs a value; write {option.typed} ({option.meaning.partition(';')[0]})")
     return left.pop(0)
 
 

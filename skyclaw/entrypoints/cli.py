@@ -11,6 +11,7 @@ from typing import Any
 from skyclaw import __version__
 from skyclaw.entrypoints import help_text, rendering
 from skyclaw.entrypoints.argv import Line, folded, take_apart
+from skyclaw.entrypoints.finding import Advised
 from skyclaw.entrypoints.verbs import Verb
 from skyclaw.errors import (
     AddressUnusable,
@@ -136,7 +137,7 @@ def _sentence(error: SkyclawError, environ: Mapping[str, str], verb: Verb | None
         return f"{error}; check {addresses_name(environ)} with: skyclaw config"
     if isinstance(error, ServerRefused):
         said = f"request failed ({error.status}): {rendering.cause(error.error)}{_about_fields(error)}"
-        return said + _next_thing(error, environ, verb)
+        return rendering.legible(said) + (f"; {error.advice}" if isinstance(error, Advised) else _next_thing(error, environ, verb))
     return str(error) + next((f"; {advice}" for kind, advice in _SETTINGS.items() if isinstance(error, kind)), "")
 
 

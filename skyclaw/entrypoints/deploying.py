@@ -18,9 +18,7 @@ def deploy_service(session: Session, words: Sequence[str], **options: Any) -> in
     """Deploy it and print its id alone; with `wait`, exit when it serves (0) or has failed (1)."""
     body = request(words, options)
     if "bundle" in options:
-        from skyclaw.entrypoints.bundling import sent
-
-        body["bundle"] = sent(session, options["bundle"])
+        body["bundle"] = _bundle(session, options["bundle"])
     service = session.coordinators.post("/v1/services", body, key=uuid.uuid4().hex)["service"]
     as_json, wait = bool(options.get("json")), bool(options.get("wait"))
     if not as_json:
@@ -32,7 +30,7 @@ def deploy_service(session: Session, words: Sequence[str], **options: Any) -> in
 
 
 def request(words: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The body of POST /v1/services; what was not given is left out. Raises UsageWrong."""
+    """The body of POST /v1/services, without the bundle; what was not given is left out, an empty text unsets. Raises UsageWrong."""
     name, command, *args = words
     if command.startswith("-"):
         raise UsageWrong(f"deploy-service: {command} stands where the command is expected; options stand before the name {name}")
@@ -52,10 +50,19 @@ def request(words: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
     return body
 
 
+def _bundle(session: Session, folder: str) -> str:
+    """The hash of the folder, which is sent; nothing for none."""
+    if not folder:
+        return ""
+    from skyclaw.entrypoints.bundling import sent
+
+    return sent(session, folder)
+
+
 def _health(options: Mapping[str, Any]) -> dict[str, Any]:
     health: dict[str, Any] = {}
     if "health_path" in options:
-        if not options["health_path"].startswith("/"):
+        if options["health_path"] and not options["health_path"].startswith("/"):
             raise UsageWrong(f"--health-path={options['health_path']} must begin with /")
         health["path"] = options["health_path"]
     if "health_timeout" in options:

@@ -23,6 +23,7 @@ from skyclaw.errors import StartRefused
 
 LOOPBACK = "127.0.0.1"
 NEXT_PORTS = 20  # tried after the wanted one; then any free port
+_HELLO = r'require("http").createServer((_, answer) => answer.end("hello\n")).listen(process.env.PORT)'
 _OURS = (
     "SKYCLAW_COORDINATOR_URL",
     "SKYCLAW_COORDINATOR_URLS",
@@ -136,6 +137,8 @@ def _announce(note: DevNote, gateway_url: str, folder: Path, environ: Mapping[st
         '  skyclaw run bash -lc "echo hello from decentralized skyclaw"',
         "  skyclaw status",
         "  skyclaw jobs",
+        f"  skyclaw deploy-service --wait hello node -e '{_HELLO}'",
+        f"  curl {gateway_url}/v1/gateway/hello/",
     ):
         rendering.show(line)
     rendering.finish()

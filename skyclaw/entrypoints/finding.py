@@ -1,6 +1,6 @@
 """Finds the job, host or service that a typed word means: its id, the beginning of its id, or the name of a host or service."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from skyclaw.errors import ServerRefused, UsageWrong
@@ -12,10 +12,18 @@ if TYPE_CHECKING:
 
 PAGE = 1_000  # jobs in one answer
 PAGES = 10  # answers that are searched for the beginning of an id
-SHOWN = 5  # candidates that are named
+SHOWN = 5  # of several ones that are named
 OWN_PART = len("job_00000000-")  # of a job's id: what follows the tag of its log
 OWN_PART_OF_SERVICE = len("svc_00000000-")
 LEAST = 4  # characters of it that are enough
+
+
+class Advised(ServerRefused):
+    """A refusal, and what to type next in the place of what its code would advise."""
+
+    def __init__(self, refusal: ServerRefused, advice: str, error: str = "") -> None:
+        super().__init__(refusal.status, refusal.code, error or refusal.error, refusal.details, refusal.retry_after)
+        self.advice = advice
 
 
 def find_job(coordinators: "Coordinators", typed: str) -> dict[str, Any]:
@@ -79,7 +87,13 @@ def find_job_or_service(coordinators: "Coordinators", typed: str) -> dict[str, A
                 raise
         else:
             return service
-    return find_job(coordinators, typed)
+    try:
+        return find_job(coordinators, typed)
+    except ServerRefused as refusal:
+        if refusal.status != 404 or typed.startswith("job_"):
+            raise
+        advice = "skyclaw jobs lists the jobs, skyclaw list-services the services"
+        raise Advised(refusal, advice, f"there is neither a job nor a service {typed}") from refusal
 
 
 def _is_meant_service(service_id: str, typed: str) -> bool:
@@ -99,6 +113,11 @@ def find_host(coordinators: "Coordinators", typed: str) -> str:
     return found[0] if found else typed
 
 
-def _not_unique(typed: str, found: list[str]) -> UsageWrong:
+def listed(found: Sequence[str]) -> str:
+    """The first ones, and how many more there are."""
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return UsageWrong(f"{typed} is not unique; type more of one of these: {', '.join(found[:SHOWN])}{more}")
+    return f"{', '.join(found[:SHOWN])}{more}"
+
+
+def _not_unique(typed: str, found: list[str]) -> UsageWrong:
+    return UsageWrong(f"{typed} is not unique; type more of one of these: {listed(found)}")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from skyclaw.entrypoints import option_values, rendering
+from skyclaw.entrypoints import option_values, rendering, service_rendering
 from skyclaw.entrypoints.finding import PAGE
 from skyclaw.entrypoints.session import Session
 from skyclaw.errors import UsageWrong
@@ -41,17 +41,18 @@ def hosts(session: Session, words: Sequence[str], json: bool = False) -> int:  #
 
 
 def overview(session: Session, as_json: bool) -> int:
-    """Everything at a glance: the coordinator, how many jobs, which hosts; `more` names the states of which there are more than counted."""
+    """Everything at a glance: the coordinator, jobs, hosts, services; `more` names the states of which there are more than counted."""
     ask = session.coordinators.get
     health = ask("/health")
     url, known = session.coordinators.answering, ask("/v1/hosts")["hosts"]
     pages = {state: ask("/v1/jobs", {"status": state, "limit": PAGE}) for state in ("queued", "leased")}
     live = {state: len(page["jobs"]) for state, page in pages.items()}
     more = [state for state, page in pages.items() if page.get("next")]
+    services = ask("/v1/services")["services"]
     latest = Counter(job["status"] for job in ask("/v1/jobs", {"limit": LATEST})["jobs"])
     done = {state: latest[state] for state in STATES[2:]}
     if as_json:
-        rendering.show_json({"coordinator": health, "jobs": {**live, "more": more, "latest": done}, "hosts": known})
+        rendering.show_json({"coordinator": health, "jobs": {**live, "more": more, "latest": done}, "hosts": known, "services": services})
         return 0
     rendering.show_facts(
         {
@@ -65,6 +66,9 @@ def overview(session: Session, as_json: bool) -> int:
     if known:
         rendering.show()
         _show_hosts(known)
+    if services:
+        rendering.show()
+        service_rendering.show_briefly(services)
     return 0
 
 

@@ -19,6 +19,7 @@ NARROWEST = 8  # characters of a column that yields, unless it says otherwise
 _STEERING = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 _IN_OUTPUT = re.compile(rf"[{_STEERING}]|\r(?!\n)")
 _IN_LINE = re.compile(rf"[{_STEERING}\t\n\r]")
+_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\(x[0-9a-f]{2}|u[0-9a-f]{4}|U00(?:10|0[0-9a-f])[0-9a-f]{4})")
 _FOR_PROGRAMS = re.compile(r"(; repeat it with the same idempotency key|[;,] try again)$")
 
 
@@ -39,6 +40,16 @@ def safe_output(text: str) -> str:
 def cause(sentence: str) -> str:
     """A coordinator's sentence without the advice at its end, which is for programs."""
     return _FOR_PROGRAMS.sub("", sentence)
+
+
+def legible(sentence: str) -> str:
+    """A coordinator's sentence, in which whatever is not ASCII is an escape, with the letters that were meant."""
+    return _ESCAPE.sub(_letter, sentence)
+
+
+def _letter(found: re.Match[str]) -> str:
+    letter = chr(int(found[2][1:], 16))
+    return found[1] + letter if letter.isprintable() and not letter.isascii() else found[0]
 
 
 def is_terminal(stream: IO[str] | None) -> bool:

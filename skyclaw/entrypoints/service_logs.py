@@ -5,11 +5,11 @@ Instances that have ended are left out, unless none lives: then the one that wro
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skyclaw.entrypoints import option_values, rendering
-from skyclaw.entrypoints.finding import find_service
+from skyclaw.entrypoints.finding import find_service, listed
 from skyclaw.entrypoints.session import Session, tell
 from skyclaw.entrypoints.waiting import INTERRUPTED, PATIENCE_S, TROUBLE_AFTER_S
 from skyclaw.errors import ServerRefused, Unreachable, UsageWrong
@@ -27,9 +27,10 @@ def service_logs(session: Session, words: Sequence[str], **options: Any) -> int:
     if options.get("json") and options.get("follow"):
         raise UsageWrong("service-logs: --json prints what there is, it does not follow; leave out --json or --follow")
     found = find_service(session.coordinators, words[0])
-    reading = _Reading(session, found["id"], options.get("instance"), bool(options.get("all")))
+    reading = _Reading(session, found, options.get("instance"), bool(options.get("all")))
     if options.get("json"):
-        rendering.show_json(reading.ask())
+        answer = reading.ask()
+        rendering.show_json(answer if lines is None else {**answer, "instances": [_cut(one, lines) for one in answer["instances"]]})
         return 0
     printer = _Printer(bool(options.get("raw")))
     try:
@@ -51,8 +52,9 @@ Piece = tuple[str, str]  # an instance's id, and text that it wrote
 class _Reading:
     """Asks for the output from where the last answer ended; of the instances whose ids begin with `instance`, or of those that live."""
 
-    def __init__(self, session: Session, service_id: str, instance: str | None, ended: bool) -> None:
-        self._session, self._path, self._instance = session, service_path(service_id, "log"), instance
+    def __init__(self, session: Session, service: Mapping[str, Any], instance: str | None, ended: bool) -> None:
+        self._session, self._path, self._instance = session, service_path(service["id"], "log"), instance
+        self._service = service
         self._ended = ended or instance is not None
         self._left_out: set[str] = set()
         self._after: str | None = None
@@ -60,15 +62,23 @@ class _Reading:
         self.several = False
 
     def ask(self) -> dict[str, Any]:
-        """The next answer of the coordinator."""
+        """The next answer of the coordinator. Raises UsageWrong when there is no such instance."""
         first, answer = self._after is None, self._session.coordinators.get(self._path, {"after": self._after, "limit": PIECE})
         self._after, self._heard, self._told = answer.get("next", self._after), time.monotonic(), ""
+        if first and self._instance is not None:
+            self._require_instance(self._instance, answer["instances"])
         if first and not self._ended:
             self._left_out = _ended(answer["instances"])
         shown = [one for one in answer["instances"] if one["instanceId"] not in self._left_out]
         answer["instances"] = [one for one in shown if one["instanceId"].startswith(self._instance or "")]
         self.several = self.several or len(answer["instances"]) > 1
         return answer
+
+    def _require_instance(self, typed: str, instances: Sequence[dict[str, Any]]) -> None:
+        known = dict.fromkeys(str(one["instanceId"]) for one in (*instances, *self._service["assignments"]) if "instanceId" in one)
+        if not any(instance_id.startswith(typed) for instance_id in known):
+            there = f"there are {listed(list(known))}" if known else "it has none"
+            raise UsageWrong(f"{self._service['name']} has no instance whose id begins with {typed}; {there}")
 
     def pieces(self) -> list[Piece]:
         """What was written since, or at first all that is kept."""
@@ -126,6 +136,12 @@ def _last(pieces: Sequence[Piece], count: int) -> list[Piece]:
     for instance, text in pieces:
         texts[instance] = texts.get(instance, "") + text
     return [(instance, _tail(text, count)) for instance, text in texts.items()]
+
+
+def _cut(instance: dict[str, Any], count: int) -> dict[str, Any]:
+    """An instance in an answer, with its last lines only; its text has as many bytes as there are from `from` to `end`."""
+    text = _tail(str(instance["text"]), count)
+    return {**instance, "text": text, "from": instance["end"] - len(text.encode())}
 
 
 def _tail(text: str, count: int) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skyclaw.entrypoints import rendering
+from skyclaw.entrypoints.remedies import remedied
 
 Record = Mapping[str, Any]
 
@@ -24,6 +25,12 @@ def show_services(services: Sequence[Record]) -> None:
     ]
     columns = ("NAME", "STATUS", "RUNNING", "REVISION", "CHANGED", "WORK")
     rendering.show_table(columns, rows, {"WORK": 8, "NAME": 8})
+
+
+def show_briefly(services: Sequence[Record]) -> None:
+    """A shorter table, next to others."""
+    rows = [(one["name"], standing(one), f"{running(one)}/{one['replicas']}", one.get("revision", "")) for one in services]
+    rendering.show_table(("SERVICE", "STATUS", "RUNNING", "REVISION"), rows, {"SERVICE": 8})
 
 
 def show_service(service: Record, host_names: Mapping[str, str]) -> None:
@@ -64,11 +71,18 @@ def running(service: Record) -> int:
     return sum(instance["status"] == "running" for instance in service["assignments"])
 
 
+def ending(service: Record) -> int:
+    """How many instances a service still has that was stopped."""
+    return sum(instance["status"] != "failed" for instance in service["assignments"])
+
+
 def standing(service: Record) -> str:
     """Its status in a few words."""
     rollout = service.get("rollout", {})
     if service.get("removed"):
         return "being removed"
+    if service.get("stopped"):
+        return "stopping" if ending(service) else "stopped"
     if rollout.get("state") == "rolling" and service["status"] == "running" and service.get("goodRevision") not in (None, 0):
         return f"running, rolling to {rollout['revision']}"
     return str(service["status"])
@@ -76,6 +90,10 @@ def standing(service: Record) -> str:
 
 def sentence(service: Record) -> str:
     """Its name and how it stands, in one line."""
+    if service.get("stopped"):
+        count = ending(service)
+        rest = f", {count} {'instance ends' if count == 1 else 'instances end'}" if count else ""
+        return f"{service['name']} is {standing(service)}{rest}"
     return f"{service['name']} is {standing(service)}, {running(service)} of {service['replicas']} running, revision {service['revision']}"
 
 
@@ -83,9 +101,9 @@ def problem(service: Record) -> str:
     """Why it is not as it should be; empty when nothing is known."""
     rollout = service.get("rollout", {})
     if rollout.get("state") == "failed":
-        return str(rollout.get("reason") or "the rollout failed")
+        return remedied(str(rollout.get("reason") or "the rollout failed"))
     errors = [str(instance["error"]) for instance in service["assignments"] if instance.get("error")]
-    return errors[-1] if errors else ""
+    return remedied(errors[-1]) if errors else ""
 
 
 def _facts(service: Record) -> dict[str, object]:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skyclaw.entrypoints import rendering, service_rendering
-from skyclaw.entrypoints.finding import find_service
+from skyclaw.entrypoints.finding import Advised, find_service
+from skyclaw.entrypoints.remedies import remedied
 from skyclaw.entrypoints.rollout import follow
 from skyclaw.entrypoints.session import Session
-from skyclaw.errors import UsageWrong
+from skyclaw.errors import Refused, ServerRefused, UsageWrong
 from skyclaw.outside.paths import service_path
 
 MOST_REPLICAS = 64
@@ -42,23 +43,29 @@ def service(session: Session, words: Sequence[str], json: bool = False) -> int:
 def scale(session: Session, words: Sequence[str], json: bool = False) -> int:
     """Say how many instances are wanted."""
     replicas = _number("the number of instances", words[1], MOST_REPLICAS)
-    return _change(session, words[0], "scale", {"replicas": replicas}, {"json": json})
+    changed = _changed(session, words[0], "scale", {"replicas": replicas})
+    if changed.get("stopped") and not json:
+        what = "its instance" if replicas == 1 else f"its {replicas} instances"
+        line = f"{service_rendering.sentence(changed)}; start {what} with: skyclaw restart {changed['name']}"
+        rendering.show(rendering.safe_line(line))
+        return 0
+    return _tell(session, changed, {"json": json})
 
 
 def stop_service(session: Session, words: Sequence[str], json: bool = False) -> int:
     """Run no instance until it is deployed or restarted."""
-    return _change(session, words[0], "stop", {}, {"json": json})
+    return _tell(session, _changed(session, words[0], "stop", {}), {"json": json})
 
 
 def restart(session: Session, words: Sequence[str], **options: Any) -> int:
     """Replace its instances one after the other; start it when it was stopped."""
-    return _change(session, words[0], "restart", {}, options)
+    return _tell(session, _changed(session, words[0], "restart", {}), options)
 
 
 def rollback(session: Session, words: Sequence[str], **options: Any) -> int:
-    """Go back to a former revision; to the one before without a number."""
+    """Go back to a former revision, to the one before without a number; start the service when it was stopped."""
     body = {"revision": _number("the revision", words[1], MOST_REVISIONS)} if len(words) > 1 else {}
-    return _change(session, words[0], "rollback", body, options)
+    return _tell(session, _changed(session, words[0], "rollback", body), options)
 
 
 def remove_service(session: Session, words: Sequence[str], json: bool = False) -> int:
@@ -79,16 +86,27 @@ def explain(session: Session, found: Mapping[str, Any], as_json: bool) -> int:
         rendering.show_json(answer)
         return 0
     for reason in answer["reasons"]:
-        rendering.show(rendering.safe_line(reason))
+        rendering.show(rendering.safe_line(remedied(reason)))
     if answer.get("hosts"):
-        rows = [(host["name"], "yes" if host["can"] else "no", host["reason"]) for host in answer["hosts"]]
+        rows = [(host["name"], "yes" if host["can"] else "no", remedied(host["reason"])) for host in answer["hosts"]]
         rendering.show_table(("HOST", "CAN", "REASON"), rows, {"HOST": 12, "REASON": 20})
     return 0
 
 
-def _change(session: Session, typed: str, change: str, body: Mapping[str, Any], options: Mapping[str, Any]) -> int:
-    service_id = find_service(session.coordinators, typed)["id"]
-    changed = session.coordinators.post(service_path(service_id, change), body, key=uuid.uuid4().hex)["service"]
+def _changed(session: Session, typed: str, change: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """The service after the change. A refusal of the change says where to look."""
+    found = find_service(session.coordinators, typed)
+    try:
+        changed: dict[str, Any] = session.coordinators.post(service_path(found["id"], change), body, key=uuid.uuid4().hex)["service"]
+    except ServerRefused as refusal:
+        if refusal.code != Refused.code:
+            raise
+        shown = "the revisions" if change == "rollback" else "how it is"
+        raise Advised(refusal, f"skyclaw service {found['name']} shows {shown}") from refusal
+    return changed
+
+
+def _tell(session: Session, changed: dict[str, Any], options: Mapping[str, Any]) -> int:
     if options.get("wait"):
         return follow(session, changed, bool(options.get("json")))
     if options.get("json"):

@@ -5,7 +5,7 @@ Plain data, so that the help and a wrong word cost no import; the functions are 
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 
@@ -18,6 +18,7 @@ class Option:
     kind: Literal["flag", "value", "list"] = "value"
     hint: str = "VALUE"
     short: str = ""  # one letter, typed as -n, its value as the next word
+    may_be_empty: bool = False  # --name= unsets it
 
     @property
     def typed(self) -> str:
@@ -78,10 +79,10 @@ _DEPLOY = (
     Option("replicas", "instances, 1 to 64; for a new service 1 when not given, else as many as it has", hint="N"),
     Option("cap", "require this capability of a host too; repeat it, or give a comma list", "list", "NAME"),
     Option("env", "environment variable of the service; repeat it for more", "list", "NAME=VALUE"),
-    Option("bundle", "a folder to pack and send along: the service runs in it, on whichever host", hint="FOLDER"),
-    _CWD,
-    Option("health-path", "healthy is who answers 2xx there; without it, whose port accepts connections", hint="/PATH"),
-    Option("health-timeout", "from the start to the first healthy answer, 1s to 10m; 30s when not given", hint="TIME"),
+    Option("bundle", "a folder to pack and send along: the service runs in it, on whichever host", hint="FOLDER", may_be_empty=True),
+    replace(_CWD, may_be_empty=True),
+    Option("health-path", "healthy is who answers 2xx there; without it, whose port accepts connections", hint="/PATH", may_be_empty=True),
+    Option("health-timeout", "from start to health, 1s to 10m; 30s when not given; twice that with --wait: it is tried twice", hint="TIME"),
     Option("drain", "between the last new request to an instance and its end, 0 to 10m; 10s when not given", hint="TIME"),
     _WAIT,
     JSON,
@@ -116,13 +117,17 @@ you are sure of that."""
 _IMPORT = """\
 Stop the hosts of the other coordinator first: jobs that are running there are queued here, and run again. Queued jobs wait here, finished
 ones become history with their results. A job keeps its id from the first dash on; its former one is the label imported-id. The command may
-be repeated, at the same coordinator: what is known is left as it is. Services are counted, and not taken over yet."""
+be repeated, at the same coordinator: what is known is left as it is. A service is deployed here unless
+there is one of its name."""
 
 _DEPLOY_NOTES = """\
 The command has to listen on the port in $PORT. A host runs it only when its SKYCLAW_ALLOWED_COMMANDS lists it.
 A name that is known already gets a new revision: its instances are replaced one after the other, each former one ends only when a new one
-is healthy, and when the new ones do not become healthy the former ones stay. What is not given stays as it was, except for the environment:
-a folder that has changed is sent only with --bundle."""
+is healthy, and when the new ones do not become healthy the former ones stay. A revision that never does has two tries, each as long as
+--health-timeout. What is not given stays as it was, except for the environment; --bundle=, --cwd= and --health-path= without a value unset
+it. A folder that has changed is sent only with --bundle.
+What the .gitignore files in the folder leave out is not sent, and it is said what that is. A .skyclawignore file in it, which is written in
+the same way, takes the place of all of them."""
 _GATEWAY = """\
 It learns from the coordinators where the services run, keeps asking, and probes them too. SKYCLAW_GATEWAY_WORKERS says how many processes
 share the port. GET /health tells what it knows, GET /v1/routes/traefik.json the same for Traefik's HTTP provider. The first signal lets
@@ -176,9 +181,9 @@ _TABLE = (
          "services:scale", (JSON,), 2, 2),
     Verb("restart", SERVICES, "<service>", "replace its instances one after the other; start it if it was stopped",
          "services:restart", (_WAIT, JSON), 1, 1),
-    Verb("rollback", SERVICES, "<service> [revision]", "go back to a former revision; to the one before when none is named",
+    Verb("rollback", SERVICES, "<service> [revision]", "go back to a former revision, or the one before; start it if it was stopped",
          "services:rollback", (_WAIT, JSON), 1, 2),
-    Verb("stop-service", SERVICES, "<service>", "end its instances; deploy-service and restart start it again",
+    Verb("stop-service", SERVICES, "<service>", "end its instances; restart, rollback and deploy-service start it again",
          "services:stop_service", (JSON,), 1, 1),
     Verb("remove-service", SERVICES, "<service>", "end its instances and forget it",
          "services:remove_service", (JSON,), 1, 1),
@@ -230,7 +235,7 @@ _TABLE = (
              Option("replace", "put the database that is there aside, under another name", "flag"),
              JSON,
          ), 1, 1, notes=_RESTORE),
-    Verb("import", KEEPING, "<url>", "take over the hosts and jobs of a coordinator of the TypeScript version",
+    Verb("import", KEEPING, "<url>", "take over the hosts, jobs and services of a coordinator of the TypeScript version",
          "importing:import_state", (Option("token", "that coordinator's token, if it wants one", hint="TOKEN"), JSON), 1, 1, notes=_IMPORT),
     Verb("config", HELP, "", "every setting, its value and where it is from",
          "config:config", (JSON,)),

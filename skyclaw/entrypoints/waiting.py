@@ -9,6 +9,7 @@ from typing import Any
 
 from skyclaw.entrypoints import enqueueing, rendering
 from skyclaw.entrypoints.finding import find_job
+from skyclaw.entrypoints.remedies import remedied
 from skyclaw.entrypoints.session import Session, tell
 from skyclaw.errors import ServerRefused, SkyclawError, Unreachable
 from skyclaw.outside.paths import job_path
@@ -22,10 +23,6 @@ TROUBLE_AFTER_S = 2.0  # without an answer, before it is said why
 AGAIN_S = 2.0  # a second Ctrl-C within this time cancels
 REASON_AFTER_S = 3.0  # in the queue, before it is said why
 REASON_AGAIN_S = 10.0  # between two looks whether the reason is still the same
-_REMEDIES = {
-    "command not allowed: ": "; the host's SKYCLAW_ALLOWED_COMMANDS does not list it",
-    "cwd not allowed: ": "; it is not below the host's SKYCLAW_WORK_ROOTS",
-}
 _TIMED_OUT = re.compile(r"timed out after ([0-9]+)ms", re.ASCII)
 
 
@@ -86,7 +83,7 @@ def failure(job: Mapping[str, Any]) -> str:
     limit = _TIMED_OUT.fullmatch(error)
     if limit and job.get("timeoutMs", 0) > int(limit[1]):
         return f"{error} (the host's SKYCLAW_MAX_TIMEOUT_MS)"
-    return error + next((remedy for beginning, remedy in _REMEDIES.items() if error.startswith(beginning)), "")
+    return remedied(error)
 
 
 def cut_output(job: Mapping[str, Any]) -> str:

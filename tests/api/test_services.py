@@ -82,8 +82,10 @@ def test_a_service_is_found_by_its_name_and_by_its_id_with_its_revisions(client:
 
 def test_what_a_service_is_told_in_its_environment_is_shown_to_no_user(client: Client) -> None:
     managed(client)
-    deploy(client, **ASKED)
+    client.expect(200, client.post("/v1/services", {**WEB, **ASKED}, x_idempotency_key="k"))
     run(client)
+    deployed = client.get("/v1/services/web/events").json["events"][0]["data"]
+    assert deployed.keys().isdisjoint({"scope", "key", "digest"})  # the environment could be guessed, and the guess proved
     for path in ("services", "services/web", "services/web/events", "services/web/explain", "services/web/log", "state"):
         answer = client.get(f"/v1/{path}")
         assert (answer.status, "canary" in answer.text) == (200, False), path
@@ -160,7 +162,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an empty name in the environment": ({"env": {"": "x"}}, "env must have names"),
     "a name in the environment for the linker": ({"env": {"LD_PRELOAD": "x"}}, "env must have names"),
     "our token in the environment": ({"env": {"SKYCLAW_TOKEN": "x"}}, "env must have names"),
-    "a name in the environment that begins with a digit": ({"env": {"1X": "x"}}, "env must have names"),
+    "a name in the environment that begins with a digit": (
+        {"env": {"1X": "x"}},
+        "env must have names that a job may set: at most 128 letters, digits and underscores, no digit first, and none that begins with "
+        'LD_, DYLD_ or SKYCLAW_; unlike "1X"',
+    ),
     "a number in the environment": ({"env": {"A": 1}}, "env.A must be a text, not 1"),
     "the port in the environment": ({"env": {"PORT": "80"}}, "env must not contain PORT"),
     "a capability that is none": ({"requiredCapabilities": ["a b"]}, "requiredCapabilities must"),
@@ -187,6 +193,13 @@ def test_what_is_no_service_is_refused(client: Client, inside: InProcess, case: 
     answer = client.post("/v1/services", {name: value for name, value in {**WEB, **wrong}.items() if value is not None})
     assert (answer.status, answer.json["error"][: len(sentence)]) == (400, sentence)
     assert len(inside.records) == before
+
+
+def test_an_empty_text_unsets_what_the_former_revision_had(client: Client) -> None:
+    deploy(client, cwd="sub", health={"path": "/up"})
+    service = deploy(client, cwd="", bundle="", health={"path": "", "timeoutMs": 5_000})
+    assert (service["revision"], service["health"]) == (2, {"timeoutMs": 5_000})
+    assert not {"cwd", "bundle"} & service.keys()
 
 
 @pytest.mark.parametrize("name", ["a", "A", "0", "web.v2_x-y", "a" * 63])

@@ -18,6 +18,7 @@ class SmallCoordinator:
         self.jobs: dict[str, dict[str, Any]] = {}
         self.hosts: list[dict[str, Any]] = []
         self.posted: list[tuple[dict[str, Any], str | None]] = []
+        self.services: list[dict[str, Any]] = []
         self.health: dict[str, Any] = {"ok": True, "nodeId": "small", "log": "aaaaaaaa", "ready": True, "degraded": [], "version": "0.1.0"}
         self.at_enqueue: dict[str, Any] | None = None  # the result that a job has at once
         self.unschedulable = False
@@ -85,6 +86,8 @@ class SmallCoordinator:
             return self._hosts(path[2:])
         if path[:2] == ["v1", "jobs"]:
             return self._jobs(asked, path[2:], query)
+        if path == ["v1", "services"]:
+            return Reply(say={"services": self.services})
         return refusal(404, "not_found", "not found")
 
     def _hosts(self, path: list[str]) -> Reply:

@@ -18,6 +18,8 @@ class SmallServices:
         self.posted: list[tuple[str, Any, str | None]] = []
         self.bundles: dict[str, bytes] = {}
         self.at_upload: Reply | None = None  # instead of taking a bundle
+        self.tried_bundle = b""  # that was not taken
+        self.at_change: Reply | None = None  # instead of changing a service
         self.output: list[list[dict[str, Any]]] = []  # the instances of one answer after the other
         self.reasons = ["no host takes part"]
         self.looks: list[dict[str, Any]] = []  # how the service has changed at each further look
@@ -78,6 +80,8 @@ class SmallServices:
             return refusal(404, "unknown_service", "service not found")
         if asked.method == "GET" and self.looks:
             service.update(self.looks.pop(0))
+        if asked.method == "POST" and self.at_change is not None:
+            return self.at_change
         if more == ["scale"]:
             service["replicas"] = asked.json["replicas"]
         return Reply(say={"service": service})
@@ -89,6 +93,7 @@ class SmallServices:
 
     def _bundle(self, asked: Asked, sha256: str) -> Reply:
         if asked.method == "PUT" and self.at_upload is not None:
+            self.tried_bundle = asked.body
             return self.at_upload
         if asked.method == "PUT":
             assert hashlib.sha256(asked.body).hexdigest() == sha256

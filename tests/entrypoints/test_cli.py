@@ -190,6 +190,22 @@ def test_status_without_an_id_shows_everything_at_a_glance(call: Call, served: S
     assert json.loads(call("status", "--json").out)["jobs"]["latest"]["completed"] == 1
 
 
+def test_status_shows_services_when_there_are_any(call: Call, served: Served) -> None:
+    assert "SERVICE" not in call("status").out
+    instance = {"status": "running", "hostId": "host_1"}
+    service = {
+        "name": "api",
+        "status": "running",
+        "replicas": 2,
+        "revision": 7,
+        "assignments": [instance],
+        "rollout": {"state": "succeeded"},
+    }
+    served.small.services.append(service)
+    assert re.search(r"SERVICE +STATUS +RUNNING +REVISION\napi +running +1/2 +7\n", call("status").out)
+    assert json.loads(call("status", "--json").out)["services"] == [service]
+
+
 def test_jobs_are_listed_newest_first_and_aligned(call: Call, served: Served) -> None:
     served.small.add_host("host_1", "kitchen")
     served.small.add_job(ID + "1", "completed", assignedHostId="host_1", result={"exitCode": 0})

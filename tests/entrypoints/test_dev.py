@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import socket
 import stat
@@ -129,6 +131,24 @@ def test_the_gateway_of_a_dev_knows_its_coordinator(running: "subprocess.Popen[s
     answer = requests.get(f"{said.rpartition(' ')[2].strip()}/health", timeout=30)
     said = answer.json()
     assert (said["ok"], said["services"], said["backends"]) == (True, [], {"known": 0, "ejected": 0, "skipped": 0})
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="there is no node")
+def test_the_service_that_it_suggests_answers_where_it_says(
+    running: "subprocess.Popen[str]", environ: dict[str, str], tmp_path: Path
+) -> None:
+    assert running.stdout is not None
+    said = (line.strip() for line in running.stdout)
+    deploy = next(line for line in said if line.startswith("skyclaw deploy-service"))
+    curl = next(line for line in said if line.startswith("curl"))
+    ran = skyclaw(environ, tmp_path, *shlex.split(deploy)[1:])
+    assert ran.returncode == 0, ran.stderr
+
+    def answered() -> str:
+        answer = requests.get(curl.split()[1], timeout=30)
+        return answer.text if answer.ok else ""
+
+    assert wait_until(answered, "the gateway has heard of it") == "hello\n"
 
 
 def test_a_dev_that_was_killed_is_not_found_any_more(running: "subprocess.Popen[str]", environ: dict[str, str], tmp_path: Path) -> None:

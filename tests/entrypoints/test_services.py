@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import re
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 from skyclaw.entrypoints import cli, rollout
 from tests.entrypoints.conftest import Call, Said
-from tests.entrypoints.small_coordinator import AT
+from tests.entrypoints.small_coordinator import AT, refusal
 from tests.entrypoints.small_services import SmallServices
 from tests.entrypoints.test_tables import on_a_terminal
 from tests.support.real_processes import wait_until
@@ -133,20 +134,40 @@ def test_waiting_ends_well_when_the_new_revision_serves(call: Call, small: Small
 @pytest.mark.parametrize(
     ("look", "reason"),
     [
-        ({"rollout": {"revision": 2, "state": "failed", "reason": "exit code 3"}, "revision": 1}, "exit code 3"),
-        ({"rollout": {"revision": 3, "state": "rolling"}, "revision": 3}, "revision 3 has taken its place"),
-        ({"stopped": True}, "stopped or removed"),
-        ({"goodRevision": 0, "status": "failed", "assignments": [instance(0, status="failed", error="no node")]}, "no node"),
+        (
+            {"rollout": {"revision": 2, "state": "failed", "reason": "exit code 3"}, "revision": 1, "assignments": [instance(0)]},
+            "failed: exit code 3; skyclaw explain api shows why, host by host",
+        ),
+        (
+            {"rollout": {"revision": 2, "state": "failed", "reason": "exit code 3"}, "assignments": [instance(0, revision=2)]},
+            "failed: exit code 3; skyclaw service-logs --all api shows what it wrote",
+        ),
+        (
+            {"rollout": {"revision": 3, "state": "rolling"}, "revision": 3},
+            "failed: revision 3 has taken its place; skyclaw service api shows how it is",
+        ),
+        ({"stopped": True}, "failed: the service was stopped or removed; skyclaw service api shows how it is"),
+        (
+            {"goodRevision": 0, "status": "failed", "assignments": [instance(0, status="failed", error="exit 1", revision=2)]},
+            "does not serve yet: exit 1; it is tried again; skyclaw service-logs api shows what it wrote",
+        ),
     ],
 )
-def test_waiting_exits_1_with_the_reason_when_it_does_not(
+def test_waiting_exits_1_with_the_reason_and_the_next_command_when_it_does_not(
     call: Call, small: SmallServices, monkeypatch: pytest.MonkeyPatch, look: dict[str, object], reason: str
 ) -> None:
     monkeypatch.setattr(rollout, "PAUSE_S", 0.01)
     small.looks = [{}, look]
     said = call("deploy-service", "--wait", "api", "node")
     assert (said.code, said.out) == (1, f"{SERVICE}\n")
-    assert f"[skyclaw] revision 2 of api failed: {reason}" in said.err or reason in said.err
+    assert said.err == f"[skyclaw] revision 2 of api {reason}\n"
+
+
+def test_what_was_waited_for_is_not_said_once_it_is_over(call: Call, small: SmallServices, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PAUSE_S", "REASON_AFTER_S"):
+        monkeypatch.setattr(rollout, name, 0.001)
+    small.looks = [{"rollout": {"revision": 2, "state": "failed", "reason": "exit code 3"}}]
+    assert call("deploy-service", "--wait", "api", "node").err.count("\n") == 1
 
 
 def test_a_coordinator_that_has_not_heard_of_the_revision_yet_is_asked_again(
@@ -164,12 +185,14 @@ def test_waiting_says_once_why_it_takes_long(call: Call, small: SmallServices, m
     for name in ("PAUSE_S", "REASON_AFTER_S", "REASON_AGAIN_S"):
         monkeypatch.setattr(rollout, name, 0.001)
     failed = {"assignments": [instance(0, status="failed", error="exited with code 3")]}
+    small.reasons = ["0 of 1 instances are running", "an instance is being started on attic", "the instance before failed: exit 3"]
     small.looks = [{}, {}, {}, failed, failed, {"status": "running", "assignments": []}, {}]
     small.looks.append({"rollout": {"revision": 2, "state": "succeeded"}})
     said = call("deploy-service", "--wait", "api", "node")
     assert said.code == 0
     beginning = "[skyclaw] revision 2 of api does not serve yet: "
-    reasons = ["no host takes part", "exited with code 3", "it is not healthy yet"]
+    explained = "an instance is being started on attic; the instance before failed: exit 3"
+    reasons = [explained, "exited with code 3", explained]
     assert said.err.splitlines()[:-1] == [beginning + reason for reason in reasons]
 
 
@@ -213,7 +236,37 @@ def test_a_bundle_that_is_too_large_is_told_so_whoever_says_it(call: Call, small
     said = call("deploy-service", f"--bundle={app}", "api", "node")
     assert (said.code, small.posted) == (2, [])
     assert "more than the coordinator's SKYCLAW_MAX_BUNDLE_BYTES" in said.err
-    assert said.err.count("\n") == 1
+    assert said.err.splitlines()[0] == f"[skyclaw] bundle: 1 file, {(size := len(small.tried_bundle))} bytes"
+    assert f"makes {size} bytes" in said.err
+    assert said.err.count("\n") == 2
+
+
+def test_what_is_sent_along_and_what_is_left_out_is_said(call: Call, small: SmallServices, app: Path) -> None:
+    for name in ("dist", "node_modules/left-pad"):
+        (app / name).mkdir(parents=True)
+        (app / name / "index.js").write_text("")
+    (app / ".gitignore").write_text("dist\nnode_modules/\n*.log\n")
+    said = call("deploy-service", f"--bundle={app}", "api", "node")
+    assert re.fullmatch(r"\[skyclaw\] bundle: 2 files, \d+ bytes; left out: dist/, node_modules/ \(\.gitignore\)\n", said.err)
+    for number in range(6):
+        (app / f"{number}.log").write_text("")
+    said = call("deploy-service", f"--bundle={app}", "api", "node")
+    assert "; left out: 0.log, 1.log, 2.log, 3.log, 4.log and 3 more (.gitignore)" in said.err
+
+
+def test_a_file_of_our_own_says_in_the_place_of_gitignore_what_is_left_out(call: Call, app: Path) -> None:
+    (app / ".gitignore").write_text("server.js\n")
+    (app / ".skyclawignore").write_text(".env\n")
+    (app / ".env").write_text("SECRET=1")
+    (app / "big").write_bytes(os.urandom(20_000))
+    said = call("deploy-service", f"--bundle={app}", "api", "node")
+    assert re.fullmatch(r"\[skyclaw\] bundle: 3 files, 20 kB; left out: \.env \(\.skyclawignore\)\n", said.err)
+
+
+def test_an_empty_value_unsets_what_the_former_revision_had(call: Call, small: SmallServices) -> None:
+    assert call("deploy-service", "--bundle=", "--cwd=", "--health-path=", "api", "node").code == 0
+    assert small.posted[0][1] == {"name": "api", "command": "node", "args": [], "bundle": "", "cwd": "", "health": {"path": ""}}
+    assert call("deploy-service", "--drain=", "api", "node").code == 2
 
 
 def test_the_way_of_a_bundle_is_shown_on_a_terminal(
@@ -314,6 +367,66 @@ def test_a_number_that_cannot_be_is_refused_here(call: Call, server: ScriptedSer
     assert not [asked for asked in server.asked if asked.method == "POST"]
 
 
+@pytest.mark.parametrize(
+    ("statuses", "sentence", "standing"),
+    [
+        (["draining", "draining", "draining"], "api is stopping, 3 instances end", "stopping"),
+        (["running"], "api is stopping, 1 instance ends", "stopping"),
+        (["failed"], "api is stopped", "stopped"),
+        ([], "api is stopped", "stopped"),
+    ],
+)
+def test_a_stopped_service_is_not_said_to_run(call: Call, small: SmallServices, statuses: list[str], sentence: str, standing: str) -> None:
+    instances = [instance(number, status=status) for number, status in enumerate(statuses)]
+    small.add("api", status="running", stopped=True, assignments=instances)
+    assert call("stop-service", "api").out == f"{sentence}\n"
+    assert re.search(rf"^status +{standing}$", call("service", "api").out, re.MULTILINE)
+    assert call("scale", "api", "3").out == f"{sentence}; start its 3 instances with: skyclaw restart api\n"
+    assert json.loads(call("scale", "api", "1", "--json").out)["stopped"] is True
+
+
+def test_a_revision_that_there_is_not_is_answered_with_where_they_are_shown(call: Call, small: SmallServices) -> None:
+    small.add("api")
+    small.at_change = refusal(409, "refused", "service api has no revision 99; there are 1")
+    said = call("rollback", "api", "99")
+    assert said.code == 6
+    assert said.err.endswith("service api has no revision 99; there are 1; skyclaw service api shows the revisions\n")
+
+
+def test_letters_that_were_typed_come_back_as_letters(call: Call, small: SmallServices) -> None:
+    small.add("api")
+    small.at_change = refusal(400, "invalid", r'env unlike "\xdcb\u20ac\U0001f600 \x1b \u202e \u200b \\xdc"')
+    assert r'env unlike "Üb€😀 \x1b \u202e \u200b \\xdc"' in call("rollback", "api", "99").err
+
+
+def test_what_is_neither_job_nor_service_is_called_so(call: Call, small: SmallServices) -> None:
+    said = call("explain", "nope")
+    assert (said.code, said.out) == (6, "")
+    end = "there is neither a job nor a service nope; skyclaw jobs lists the jobs, skyclaw list-services the services\n"
+    assert said.err.endswith(end)
+
+
+REFUSALS = {
+    "command not allowed: python3": "; the host's SKYCLAW_ALLOWED_COMMANDS does not list it",
+    "cwd not allowed: /root": "; it is not below the host's SKYCLAW_WORK_ROOTS",
+}
+
+
+@pytest.mark.parametrize("error", REFUSALS)
+def test_the_setting_that_decided_is_named_wherever_the_refusal_is(
+    call: Call, small: SmallServices, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    monkeypatch.setattr(rollout, "PAUSE_S", 0.01)
+    failed = [instance(0, status="failed", error=error, revision=2)]
+    small.add("api", status="failed", assignments=failed)
+    small.reasons, said = [f"the instance before failed: {error}"], f"{error}{REFUSALS[error]}"
+    assert re.search(rf"^problem +{re.escape(said)}$", call("service", "api").out, re.MULTILINE)
+    assert call("explain", "api").out == f"the instance before failed: {said}\n"
+    small.looks = [{"goodRevision": 0, "status": "failed", "assignments": failed}]
+    told = call("deploy-service", "--wait", "api", "python3").err.splitlines()[-1]
+    assert told.endswith(f"yet: {said}; it is tried again; skyclaw explain api shows why, host by host")
+
+
 @pytest.mark.parametrize("typed", ["api", SERVICE, "svc_aaaaaaaa-0"])
 def test_explain_takes_a_service_too(call: Call, small: SmallServices, typed: str) -> None:
     small.add("api")
@@ -349,6 +462,30 @@ def test_what_ended_instances_wrote_is_shown_only_when_asked_for_or_when_none_li
     assert call("service-logs", "api", "--instance", INSTANCES[0]).out == "old\n"
     small.output = [[wrote(0, "first\n", "ended"), wrote(1, "last\n", "ended")]]
     assert call("service-logs", "api").out == "last\n"
+
+
+def test_as_json_too_only_the_last_lines_are_printed(call: Call, small: SmallServices) -> None:
+    small.add("api")
+    small.output = [[{**wrote(0, "one\nzwei ü\nthree\n"), "from": 7, "end": 25}, wrote(1, "")]]
+    [first, second] = json.loads(call("service-logs", "api", "--json", "-n", "2").out)["instances"]
+    assert (first["text"], first["from"], first["end"]) == ("zwei ü\nthree\n", 11, 25)
+    assert second["text"] == ""
+    assert json.loads(call("service-logs", "api", "--json").out)["instances"][0]["from"] == 7
+
+
+@pytest.mark.parametrize("more", [[], ["--json"], ["-f"]])
+def test_an_instance_that_there_is_not_is_told_with_those_that_there_are(call: Call, small: SmallServices, more: list[str]) -> None:
+    small.add("api", assignments=[instance(1)])
+    small.output = [[wrote(0, "old\n", "ended")]]
+    assert call("service-logs", "api", "--instance", "zz", *more) == Said(
+        2, "", f"[skyclaw] api has no instance whose id begins with zz; there are {INSTANCES[0]}, {INSTANCES[1]}\n"
+    )
+    assert call("service-logs", "api", "--instance", INSTANCES[1]) == Said(0, "", "")
+
+
+def test_an_instance_of_a_service_that_has_none_is_told_so(call: Call, small: SmallServices) -> None:
+    small.add("api")
+    assert "begins with ins_; it has none" in call("service-logs", "api", "--instance", "ins_").err
 
 
 def test_json_cannot_follow(call: Call, server: ScriptedServer) -> None:
