@@ -20,6 +20,7 @@ from skyclaw.entrypoints.serve import Server
 from skyclaw.entrypoints.settings import IN_MEMORY, CoordinatorSettings
 from skyclaw.entrypoints.signals import StopSignals
 from skyclaw.outside.clock import Clock, steady_clock
+from skyclaw.outside.cpus import stay_on_one_cpu
 from skyclaw.outside.processes import hide_from_jobs
 from skyclaw.scheduling.turn import Rules
 from skyclaw.store.bundles import BundleFiles
@@ -87,7 +88,7 @@ def run_coordinator(settings: CoordinatorSettings) -> int:
     hide_from_jobs()  # a host on this machine may run jobs as the same user
     _tune_interpreter()
     if settings.one_cpu:
-        _stay_on_one_cpu()
+        stay_on_one_cpu(os.getpid())
     signals = StopSignals()
     gc.disable()  # rebuilding the state makes much that stays, and no garbage
     running = start_coordinator(settings)
@@ -163,13 +164,6 @@ def _health(coordinator: Coordinator) -> HealthSeen:
         degraded.append("the storage is read-only: writes are refused")
     degraded += coordinator.cluster.shortcomings()
     return HealthSeen(ok=all(actors.values()), ready=coordinator.ready, degraded=tuple(degraded), actors=dict(actors))
-
-
-def _stay_on_one_cpu() -> None:
-    """Only one thread runs Python at a time: on one CPU a request passes through them without waking another CPU at each step."""
-    if hasattr(os, "sched_setaffinity"):
-        cpus = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cpus[os.getpid() % len(cpus)]})
 
 
 def _tune_interpreter() -> None:

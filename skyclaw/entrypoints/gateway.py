@@ -1,6 +1,7 @@
 """The gateway process: a list of starts and, reversed, of stops."""
 
 import logging
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from skyclaw.entrypoints.serve import Server, listen
 from skyclaw.entrypoints.signals import StopSignals
 from skyclaw.errors import AddressUnusable, StartRefused
 from skyclaw.outside.coordinators import Coordinators
+from skyclaw.outside.cpus import stay_on_one_cpu
 from skyclaw.outside.processes import hide_from_jobs
 from skyclaw.outside.upstream_limits import GatewayLimits
 from skyclaw.services.routing import Backends, Notice, Rules, State
@@ -114,6 +116,8 @@ def run_gateway(settings: GatewaySettings) -> int:
     hide_from_jobs()  # a host on this machine may run jobs as the same user
     listener = open_listener(settings)
     signals = StopSignals()
+    if settings.one_cpu:
+        stay_on_one_cpu(os.getpid())
     running = start_gateway(settings, listener)
     try:
         announce(settings, listener)

@@ -25,6 +25,7 @@ class GatewaySettings:
     host: str
     port: int
     workers: int
+    one_cpu: bool
     refresh_ms: int
     probe_ms: int
     health_path: str
@@ -55,6 +56,7 @@ def gateway_settings(environ: Mapping[str, str]) -> GatewaySettings:
         host=env.read("SKYCLAW_GATEWAY_HOST", "name", longest=253),
         port=env.read("SKYCLAW_GATEWAY_PORT", "whole", low=0, high=65_535),
         workers=env.read("SKYCLAW_GATEWAY_WORKERS", "whole", low=1, high=64),
+        one_cpu=bool(env.read("SKYCLAW_GATEWAY_ONE_CPU", "boolean")),
         refresh_ms=env.read("SKYCLAW_GATEWAY_REFRESH_MS", "whole", low=10, high=DAY_MS),
         probe_ms=env.read("SKYCLAW_GATEWAY_HEALTH_PROBE_MS", "whole", low=10, high=DAY_MS),
         health_path=env.read("SKYCLAW_GATEWAY_HEALTH_PATH", "http_path"),

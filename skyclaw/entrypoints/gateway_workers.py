@@ -18,6 +18,7 @@ from collections.abc import Callable
 from skyclaw.entrypoints.gateway import DRAIN_S, STOPPED_AT_ONCE, announce, open_listener, start_gateway
 from skyclaw.entrypoints.gateway_settings import GatewaySettings
 from skyclaw.entrypoints.signals import StopSignals
+from skyclaw.outside.cpus import stay_on_one_cpu
 from skyclaw.outside.processes import hide_from_jobs
 
 logger = logging.getLogger(__name__)
@@ -30,12 +31,12 @@ LONG_LIFE_S = 10.0  # of a worker, after which the next pause is the first one a
 
 
 class Crew:
-    """So many children, each of which does `work` and exits with its result. To be used by a process without threads."""
+    """So many children, numbered from 0, each of which does `work` and exits with its result. To be used by a process without threads."""
 
-    def __init__(self, count: int, work: Callable[[], int]) -> None:
+    def __init__(self, count: int, work: Callable[[int], int]) -> None:
         self._work = work
-        self._born: dict[int, float] = {}  # pid -> when, time.monotonic
-        self._due = [0.0] * count  # when those that are missing may be started
+        self._born: dict[int, tuple[int, float]] = {}  # pid -> number, and when, time.monotonic
+        self._due = [(number, 0.0) for number in range(count)]  # those that are missing, and when they may be started
         self._pause_s = 0.0
 
     @property
@@ -47,12 +48,13 @@ class Crew:
         """Notice who has ended, and start whom it is time to start."""
         now = time.monotonic()
         for pid, code in self.reap():
-            self._pause_s = FIRST_PAUSE_S if now - self._born.pop(pid) > LONG_LIFE_S else self._next_pause_s()
-            self._due.append(now + self._pause_s)
+            number, born = self._born.pop(pid)
+            self._pause_s = FIRST_PAUSE_S if now - born > LONG_LIFE_S else self._next_pause_s()
+            self._due.append((number, now + self._pause_s))
             logger.warning("gateway_worker_ended pid=%d code=%d again_in_s=%.1f", pid, code, self._pause_s)
-        for due in [due for due in self._due if due <= now]:
-            self._due.remove(due)
-            self._born[self._fork()] = now
+        for missing in [missing for missing in self._due if missing[1] <= now]:
+            self._due.remove(missing)
+            self._born[self._fork(missing[0])] = missing[0], now
 
     def reap(self) -> list[tuple[int, int]]:
         """Those that have ended, with their exit codes, negative for a signal; they are still among `pids`."""
@@ -80,12 +82,12 @@ class Crew:
     def _next_pause_s(self) -> float:
         return min(LONGEST_PAUSE_S, max(FIRST_PAUSE_S, self._pause_s * 2))
 
-    def _fork(self) -> int:
+    def _fork(self, number: int) -> int:
         pid = os.fork()
         if pid == 0:
             code = 1
             try:
-                code = self._work()
+                code = self._work(number)
             except BaseException:
                 logger.exception("gateway_worker_failed")
             finally:
@@ -99,8 +101,10 @@ def run_workers(settings: GatewaySettings) -> int:
     listener = open_listener(settings)
     lives, lived = os.pipe()
 
-    def work() -> int:
+    def work(number: int) -> int:
         os.close(lived)
+        if settings.one_cpu:
+            stay_on_one_cpu(number)
         return _work(settings, listener, lives)
 
     signals, crew = StopSignals(), Crew(settings.workers, work)

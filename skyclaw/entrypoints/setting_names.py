@@ -93,6 +93,7 @@ _TABLE = (
     Setting("SKYCLAW_GATEWAY_HOST", "0.0.0.0", "address the gateway listens on", "gateway"),  # noqa: S104 only a text
     Setting("SKYCLAW_GATEWAY_PORT", "8790", "port the gateway listens on; 0 takes a free one", "gateway"),
     Setting("SKYCLAW_GATEWAY_WORKERS", "1", "processes that share the gateway's port, 1 to 64", "gateway"),
+    Setting("SKYCLAW_GATEWAY_ONE_CPU", "1", "keep each worker on one CPU, which is faster; 0 leaves it to the system", "gateway"),
     Setting("SKYCLAW_GATEWAY_REFRESH_MS", "3000", "time between two looks at the services", "gateway"),
     Setting("SKYCLAW_GATEWAY_HEALTH_PROBE_MS", "5000", "time between two probes of a backend", "gateway"),
     Setting("SKYCLAW_GATEWAY_HEALTH_PATH", "/health", "path that is probed where a service has no health path of its own", "gateway"),

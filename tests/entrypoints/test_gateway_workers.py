@@ -147,7 +147,7 @@ def test_a_worker_that_is_told_to_stop_by_itself_drains_and_is_replaced(running:
 
 
 def test_those_that_end_again_and_again_are_started_at_ever_longer_intervals(caplog: pytest.LogCaptureFixture) -> None:
-    team = Crew(1, lambda: 7)
+    team = Crew(1, lambda _: 7)
     wait_until(lambda: team.look_after() or len(caplog.records) >= 3, "it was started three times")
     pauses = [float(record.getMessage().rpartition("=")[2]) for record in caplog.records[:3]]
     assert pauses == [FIRST_PAUSE_S, 2 * FIRST_PAUSE_S, 4 * FIRST_PAUSE_S]
@@ -155,8 +155,31 @@ def test_those_that_end_again_and_again_are_started_at_ever_longer_intervals(cap
     assert all(pause <= LONGEST_PAUSE_S for pause in pauses)
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not let a process choose its CPUs")
+def test_each_worker_stays_on_a_cpu_which_its_successor_gets_again(running: GatewayProcess) -> None:
+    def cpus() -> list[set[int]]:
+        return [os.sched_getaffinity(pid) for pid in workers(running)]
+
+    first, several = cpus(), sorted(os.sched_getaffinity(0))
+    assert sorted(map(list, first)) == sorted([several[number % len(several)]] for number in range(3))
+    victim = workers(running)[0]
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: victim not in workers(running) and len(workers(running)) == 3, "another one runs")
+    wait_until(lambda: sorted(map(list, cpus())) == sorted(map(list, first)), "it is where the former one was")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not let a process choose its CPUs")
+@pytest.mark.parametrize(("setting", "count"), [("1", 1), ("0", None)])
+def test_a_gateway_without_workers_stays_on_one_cpu_unless_told_otherwise(
+    stops: ExitStack, tmp_path: Path, setting: str, count: int | None
+) -> None:
+    process = gateway(stops, tmp_path, coordinator(stops).url, SKYCLAW_GATEWAY_ONE_CPU=setting)
+    assert process.process is not None
+    assert len(os.sched_getaffinity(process.process.pid)) == (count or len(os.sched_getaffinity(0)))
+
+
 def test_work_that_raises_ends_with_1(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
-    def fail() -> int:
+    def fail(_: int) -> int:
         raise RuntimeError("broken")
 
     team = Crew(1, fail)
@@ -165,7 +188,7 @@ def test_work_that_raises_ends_with_1(caplog: pytest.LogCaptureFixture, capfd: p
 
 
 def test_there_is_nobody_left_after_the_end() -> None:
-    team = Crew(2, lambda: signal.pause() or 0)
+    team = Crew(2, lambda _: signal.pause() or 0)
     former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         signals = StopSignals()
