@@ -174,10 +174,6 @@ class Peers:
         peer = self.picture.peers.get(node)
         return peer.url if peer is not None else None
 
-    def admitted(self, node: str) -> bool:
-        """Is it one of the coordinators that proved themselves?"""
-        return node in self.picture.peers
-
     def evicted(self, node: str) -> bool:
         """Was it turned out?"""
         return node in self.picture.evicted

@@ -117,8 +117,7 @@ you are sure of that."""
 _IMPORT = """\
 Stop the hosts of the other coordinator first: jobs that are running there are queued here, and run again. Queued jobs wait here, finished
 ones become history with their results. A job keeps its id from the first dash on; its former one is the label imported-id. The command may
-be repeated, at the same coordinator: what is known is left as it is. A service is deployed here unless
-there is one of its name."""
+be repeated, at the same coordinator: what is known is left as it is. A service is deployed unless one here has its name."""
 
 _DEPLOY_NOTES = """\
 The command has to listen on the port in $PORT. A host runs it only when its SKYCLAW_ALLOWED_COMMANDS lists it.

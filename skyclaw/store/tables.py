@@ -94,6 +94,5 @@ METADATA = StoreTable.metadata
 EVENT = METADATA.tables["event"]
 SNAPSHOT = METADATA.tables["snapshot"]
 SNAPSHOT_PART = METADATA.tables["snapshot_part"]
-PROMISE = METADATA.tables["promise"]
 PROGRESS = METADATA.tables["progress"]
 IDENTITY = METADATA.tables["identity"]

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,8 +10,8 @@ from freezegun import freeze_time
 
 from skyclaw.outside.clock import utc_now
 from skyclaw.services.routing import Backend, Backends, Outcome, Route, Rules, State
+from tests.time_travel.journeys import NOON
 
-NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 COOLDOWN_S = 10
 GOOD, BAD = (Backend(f"ins_{name}", f"http://10.0.0.1:{port}", "http", "10.0.0.1", port) for name, port in (("good", 3100), ("bad", 3101)))
 

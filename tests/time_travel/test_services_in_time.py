@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from freezegun import freeze_time
 
 from actors.coordinator import Coordinator
 from skyclaw import commands as cmd
@@ -14,8 +13,8 @@ from skyclaw.outside.clock import utc_now
 from skyclaw.scheduling.turn import Rules
 from skyclaw.services.service import Instance, Service
 from skyclaw.store.memory import MemoryEventLog
+from tests.time_travel.journeys import journey
 
-NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 LEASE_S = 15
 
 
@@ -66,18 +65,8 @@ class Traveller:
 
 @pytest.fixture
 def travel() -> Iterator[Callable[[], Traveller]]:
-    log = MemoryEventLog("node-a")
-    with freeze_time(NOON) as clock:
-        born: list[Traveller] = []
-
-        def start() -> Traveller:
-            if born:
-                born[-1].coordinator.stop()
-            born.append(Traveller(log, clock))
-            return born[-1]
-
+    with journey(MemoryEventLog("node-a"), Traveller) as start:
         yield start
-        born[-1].coordinator.stop()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from falcon import testing
-from freezegun import freeze_time
 
 from actors.coordinator import Coordinator
 from api.app import create_app
@@ -15,8 +14,8 @@ from skyclaw.commands import Reap
 from skyclaw.outside.clock import utc_now
 from skyclaw.scheduling.turn import Rules
 from skyclaw.store.memory import MemoryEventLog
+from tests.time_travel.journeys import journey
 
-NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 LEASE_S = 60
 
 
@@ -73,17 +72,8 @@ def log() -> MemoryEventLog:
 
 @pytest.fixture
 def travel(log: MemoryEventLog) -> Iterator[Callable[[], Traveller]]:
-    with freeze_time(NOON) as clock:
-        born: list[Traveller] = []
-
-        def start() -> Traveller:
-            if born:
-                born[-1].coordinator.stop()
-            born.append(Traveller(log, clock))
-            return born[-1]
-
+    with journey(log, Traveller) as start:
         yield start
-        born[-1].coordinator.stop()
 
 
 @pytest.fixture
